@@ -1,0 +1,128 @@
+// What a kernel is: the contract between the compiler (which chooses kernels), the plan (which names them) and the devices
+// (which run them). Knows no model.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <variant>
+
+#include "kernels/type.h"
+#include "runtime/base/result.h"
+
+namespace ll {
+
+// Value of a kernel attribute (heads = 32, eps = 1e-5, act = "silu").
+using AttrValue = std::variant<int64_t, double, std::string_view>;
+struct Attr {
+  std::string_view key;
+  AttrValue value;
+};
+
+// Attributes of one launch. Missing keys and wrong types are errors in `check`; after that the getters cannot fail.
+class Attrs {
+ public:
+  Attrs() = default;
+  explicit Attrs(std::span<const Attr> attrs) : attrs_(attrs) {}
+  const AttrValue* find(std::string_view key) const;
+  int64_t i64(std::string_view key, int64_t missing = 0) const;
+  double f64(std::string_view key, double missing = 0) const;  // an i64 value converts
+  std::string_view text(std::string_view key, std::string_view missing = "") const;
+  std::span<const Attr> all() const { return attrs_; }
+
+ private:
+  std::span<const Attr> attrs_;
+};
+
+// Instruction set levels of the CPU backend, in order of preference. kScalar is the reference: the definition of correct.
+enum class Isa : uint8_t { kScalar = 0, kAvx2 = 1 };
+inline constexpr int kIsaCount = 2;
+const char* isa_name(Isa isa);              // "scalar", "avx2"
+Isa best_isa();                             // what this machine's CPUID and OS allow
+
+// One operand at run time: a type whose dims hold the actual sizes of this step, and its memory.
+// `row_bytes` is the distance between neighbours in dimension rank-2 (a slice of a wider tensor keeps the wider distance);
+// all other dimensions are dense. Memory is 64-byte aligned except for slices, which are 4-byte aligned.
+struct TensorView {
+  std::byte* data = nullptr;
+  int64_t row_bytes = 0;
+  DType dtype = DType::kF32;
+  Layout layout = Layout::kRows;
+  int rank = 0;
+  std::array<int64_t, kMaxRank> dims{};
+
+  int64_t dim(int i) const { return dims[static_cast<size_t>(i)]; }
+  int64_t last() const { return dims[static_cast<size_t>(rank - 1)]; }
+  // Row i of a rank-2 tensor (or element i of a rank-1 tensor when row_bytes is the element size).
+  template <class T>
+  T* row(int64_t i) const { return reinterpret_cast<T*>(data + i * row_bytes); }
+};
+
+// One launch as one thread of the team sees it. Every thread of the team calls the kernel once with the same operands and
+// its own `thread`; the kernel splits the work so that no result depends on `threads`. A barrier follows each launch.
+struct KernelCall {
+  std::span<const TensorView> in;
+  std::span<const TensorView> out;
+  Attrs attrs;
+  int thread = 0;
+  int threads = 1;
+  std::span<std::byte> scratch;  // this thread's own, 64-byte aligned, as large as Kernel::scratch asked for
+};
+using KernelFn = void (*)(const KernelCall&);
+
+// This thread's part [begin, end) of `count` units, in multiples of `grain` units.
+struct Range {
+  int64_t begin, end;
+};
+Range split(int64_t count, int64_t grain, int thread, int threads);
+
+// One launch as the compiler and the plan validator see it: types with symbolic dims at their largest values.
+struct LaunchSpec {
+  std::span<const TensorType> in;
+  std::span<const TensorType> out;
+  Attrs attrs;
+};
+
+// What one launch must move and compute, at the largest sizes of its program.
+struct Cost {
+  uint64_t bytes = 0;       // weights, activations and KV read and written once
+  uint64_t operations = 0;  // multiplications and additions
+};
+
+// One row of the catalog.
+struct Kernel {
+  std::string_view name;  // stable: plans name kernels by it
+  std::string_view op;    // the IR op it computes
+  std::array<KernelFn, kIsaCount> fn;  // by Isa; [0] is the reference and never null; a null level uses the one below
+  // Proves that a launch with these types and attributes is safe to run with any operand contents (except indices, which
+  // the engine guarantees): counts, dtypes, layouts, shapes, attribute keys, types and ranges. Called on hostile plans.
+  // The message says what was found and what was expected.
+  Status (*check)(const LaunchSpec&);
+  uint64_t (*scratch)(const LaunchSpec&);  // bytes each thread needs; null for none
+  Cost (*cost)(const LaunchSpec&);
+  int in_place = -1;  // input whose memory output 0 may share, or -1
+};
+
+// All kernels, in a fixed order (kernels/catalog.cc). find_kernel returns null for an unknown name.
+std::span<const Kernel> catalog();
+const Kernel* find_kernel(std::string_view name);
+// The function of `kernel` for a level: its own or the nearest one below.
+KernelFn kernel_fn(const Kernel& kernel, Isa isa);
+
+// Inputs that the engine fills before each step, by the name the graph's `input` op gives. Indices are valid by construction:
+// the engine proves tokens < vocabulary, slots and pages inside the pool, sequences < S.
+//   tokens      i32 [T]     token ids
+//   positions   i32 [T]     position of each token in its sequence, from 0
+//   sequences   i32 [T]     row of block_table each token belongs to
+//   slots       i32 [T]     where each token's key and value go: page * page_size + place in page
+//   block_table i32 [S, P]  pages of each sequence in order; entries past its length are 0
+//   rows        i32 [R]     tokens of this step whose logits are wanted, ascending
+struct StepInput {
+  std::string_view name;
+  int rank;
+  Symbol symbol;  // of dimension 0
+};
+std::span<const StepInput> step_inputs();
+
+}  // namespace ll

@@ -1,0 +1,45 @@
+// Output files that appear whole or not at all.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "runtime/base/result.h"
+
+namespace ll {
+
+// Writes a temporary file in the destination's folder and renames it over the destination on commit():
+// write, fsync, rename, fsync of the folder. Destroyed without commit(), it leaves the old file and no temporary.
+// A crash or kill -9 leaves the old file, or the new one; a temporary that such a kill leaves behind is swept by the next
+// create() for the same destination.
+class AtomicFile {
+ public:
+  AtomicFile(AtomicFile&& other) noexcept;
+  AtomicFile& operator=(AtomicFile&&) = delete;
+  ~AtomicFile();
+
+  // kCannotCreate when the folder is not writable or the destination exists and is not a regular file.
+  static Result<AtomicFile> create(const std::string& path);
+
+  // Appends. kIo names the errno (disk full, ...).
+  Status write(std::span<const std::byte> bytes);
+  // Overwrites at an absolute offset, at most the current size (for headers known last). Does not move the append position.
+  Status write_at(uint64_t offset, std::span<const std::byte> bytes);
+  // Appends zero bytes up to the next multiple of `alignment` (a power of two).
+  Status pad_to(uint64_t alignment);
+  uint64_t size() const { return size_; }
+
+  // Makes the file visible under its final name.
+  Status commit();
+
+ private:
+  AtomicFile() = default;
+
+  std::string path_, temporary_;
+  int fd_ = -1;
+  uint64_t size_ = 0;
+};
+
+}  // namespace ll
