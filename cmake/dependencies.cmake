@@ -1,7 +1,7 @@
 # Debian packages. What ships is linked statically (the installed tree needs glibc alone), so static archives are asked for by name.
 find_package(Threads REQUIRED)
 find_package(nlohmann_json 3.11 REQUIRED)
-find_package(CLI11 2.3 REQUIRED)
+find_package(CLI11 2.1 REQUIRED)
 find_program(LLCUDA_FLATC flatc REQUIRED)
 
 # llcuda_static_library(NAME HEADER ARCHIVE) -> imported target llcuda::NAME
