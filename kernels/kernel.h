@@ -1,5 +1,5 @@
-// What a kernel is: the contract between the compiler (which chooses kernels), the plan (which names them) and the devices
-// (which run them). Knows no model.
+// What a kernel is: the contract between the compiler (which chooses kernels), the plan (which names them) and the
+// devices (which run them). Knows no model.
 #pragma once
 
 #include <cstddef>
@@ -35,15 +35,16 @@ class Attrs {
   std::span<const Attr> attrs_;
 };
 
-// Instruction set levels of the CPU backend, in order of preference. kScalar is the reference: the definition of correct.
+// Instruction set levels of the CPU backend, in order of preference. kScalar is the reference: the definition of
+// correct.
 enum class Isa : uint8_t { kScalar = 0, kAvx2 = 1 };
 inline constexpr int kIsaCount = 2;
-const char* isa_name(Isa isa);              // "scalar", "avx2"
-Isa best_isa();                             // what this machine's CPUID and OS allow
+const char* isa_name(Isa isa);  // "scalar", "avx2"
+Isa best_isa();                 // what this machine's CPUID and OS allow
 
 // One operand at run time: a type whose dims hold the actual sizes of this step, and its memory.
-// `row_bytes` is the distance between neighbours in dimension rank-2 (a slice of a wider tensor keeps the wider distance);
-// all other dimensions are dense. Memory is 64-byte aligned except for slices, which are 4-byte aligned.
+// `row_bytes` is the distance between neighbours in dimension rank-2 (a slice of a wider tensor keeps the wider
+// distance); all other dimensions are dense. Memory is 64-byte aligned except for slices, which are 4-byte aligned.
 struct TensorView {
   std::byte* data = nullptr;
   int64_t row_bytes = 0;
@@ -56,11 +57,14 @@ struct TensorView {
   int64_t last() const { return dims[static_cast<size_t>(rank - 1)]; }
   // Row i of a rank-2 tensor (or element i of a rank-1 tensor when row_bytes is the element size).
   template <class T>
-  T* row(int64_t i) const { return reinterpret_cast<T*>(data + i * row_bytes); }
+  T* row(int64_t i) const {
+    return reinterpret_cast<T*>(data + i * row_bytes);
+  }
 };
 
-// One launch as one thread of the team sees it. Every thread of the team calls the kernel once with the same operands and
-// its own `thread`; the kernel splits the work so that no result depends on `threads`. A barrier follows each launch.
+// One launch as one thread of the team sees it. Every thread of the team calls the kernel once with the same operands
+// and its own `thread`; the kernel splits the work so that no result depends on `threads`. A barrier follows each
+// launch.
 struct KernelCall {
   std::span<const TensorView> in;
   std::span<const TensorView> out;
@@ -92,12 +96,12 @@ struct Cost {
 
 // One row of the catalog.
 struct Kernel {
-  std::string_view name;  // stable: plans name kernels by it
-  std::string_view op;    // the IR op it computes
+  std::string_view name;               // stable: plans name kernels by it
+  std::string_view op;                 // the IR op it computes
   std::array<KernelFn, kIsaCount> fn;  // by Isa; [0] is the reference and never null; a null level uses the one below
-  // Proves that a launch with these types and attributes is safe to run with any operand contents (except indices, which
-  // the engine guarantees): counts, dtypes, layouts, shapes, attribute keys, types and ranges. Called on hostile plans.
-  // The message says what was found and what was expected.
+  // Proves that a launch with these types and attributes is safe to run with any operand contents (except indices,
+  // which the engine guarantees): counts, dtypes, layouts, shapes, attribute keys, types and ranges. Called on hostile
+  // plans. The message says what was found and what was expected.
   Status (*check)(const LaunchSpec&);
   uint64_t (*scratch)(const LaunchSpec&);  // bytes each thread needs; null for none
   Cost (*cost)(const LaunchSpec&);
@@ -110,8 +114,8 @@ const Kernel* find_kernel(std::string_view name);
 // The function of `kernel` for a level: its own or the nearest one below.
 KernelFn kernel_fn(const Kernel& kernel, Isa isa);
 
-// Inputs that the engine fills before each step, by the name the graph's `input` op gives. Indices are valid by construction:
-// the engine proves tokens < vocabulary, slots and pages inside the pool, sequences < S.
+// Inputs that the engine fills before each step, by the name the graph's `input` op gives. Indices are valid by
+// construction: the engine proves tokens < vocabulary, slots and pages inside the pool, sequences < S.
 //   tokens      i32 [T]     token ids
 //   positions   i32 [T]     position of each token in its sequence, from 0
 //   sequences   i32 [T]     row of block_table each token belongs to

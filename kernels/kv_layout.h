@@ -1,9 +1,10 @@
-// Paged KV cache: memory order of one layer's cache, shared by every kernel that writes or reads it and by the memory plan.
+// Paged KV cache: memory order of one layer's cache, shared by every kernel that writes or reads it and by the memory
+// plan.
 //
-// TensorType [pages, 2 * kv_heads, page_size, head_dim], dtype f32, f16 or i8. Within a page the keys of all heads come first,
-// then the values: head h's keys are plane h, its values plane kv_heads + h. A plane holds page_size rows of head_dim elements.
-// i8 ("q8"): a row is head_dim signed bytes followed by ceil(head_dim / 32) f32 scales, one per 32 elements, padded to 4 bytes;
-// value = scale * byte, scale = max|v| / 127.
+// TensorType [pages, 2 * kv_heads, page_size, head_dim], dtype f32, f16 or i8. Within a page the keys of all heads come
+// first, then the values: head h's keys are plane h, its values plane kv_heads + h. A plane holds page_size rows of
+// head_dim elements. i8 ("q8"): a row is head_dim signed bytes followed by ceil(head_dim / 32) f32 scales, one per 32
+// elements, padded to 4 bytes; value = scale * byte, scale = max|v| / 127.
 #pragma once
 
 #include <cstdint>
@@ -17,10 +18,14 @@ inline constexpr int64_t kKvPageSize = 32;  // tokens a page
 // Bytes of one row (one token, one head, key or value).
 constexpr int64_t kv_row_bytes(DType dtype, int64_t head_dim) {
   switch (dtype) {
-    case DType::kF32: return 4 * head_dim;
-    case DType::kF16: return 2 * head_dim;
-    case DType::kI8: return (head_dim + 3) / 4 * 4 + 4 * ((head_dim + 31) / 32);
-    default: return 0;
+    case DType::kF32:
+      return 4 * head_dim;
+    case DType::kF16:
+      return 2 * head_dim;
+    case DType::kI8:
+      return (head_dim + 3) / 4 * 4 + 4 * ((head_dim + 31) / 32);
+    default:
+      return 0;
   }
 }
 

@@ -9,8 +9,8 @@
 
 namespace ll {
 
-// Element or block type of a tensor. One row of the table in kernels/quant/formats.cc each: name, block geometry, scalar code.
-// The values are written in plans: append only, never renumber.
+// Element or block type of a tensor. One row of the table in kernels/quant/formats.cc each: name, block geometry,
+// scalar code. The values are written in plans: append only, never renumber.
 enum class DType : uint8_t {
   kF32 = 0,
   kF16 = 1,
@@ -32,14 +32,16 @@ enum class DType : uint8_t {
   kQ8A = 60,  // activations quantized for the integer kernels: kernels/quant/q8a.h
 };
 
-// How the elements of a weight lie in memory. kRows is the file's own order: rows one after another, each a run of blocks.
-// kX16 interleaves 16 rows for SIMD and tile kernels: kernels/quant/layouts.h. Values are written in plans: append only.
+// How the elements of a weight lie in memory. kRows is the file's own order: rows one after another, each a run of
+// blocks. kX16 interleaves 16 rows for SIMD and tile kernels: kernels/quant/layouts.h. Values are written in plans:
+// append only.
 enum class Layout : uint8_t { kRows = 0, kX16 = 1 };
 
 // Size that is known only at run time. T tokens of this step, R rows whose logits are wanted, S sequences of this step.
 enum class Symbol : uint8_t { kNone = 0, kT = 1, kR = 2, kS = 3 };
 
-// One dimension: a number, or a symbol with the largest value it can take in a given program (0 while no bucket is chosen).
+// One dimension: a number, or a symbol with the largest value it can take in a given program (0 while no bucket is
+// chosen).
 struct Dim {
   int64_t value = 0;
   Symbol symbol = Symbol::kNone;

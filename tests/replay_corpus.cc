@@ -1,4 +1,5 @@
-// Stands in for libFuzzer's main in ordinary builds: runs a fuzz target once over each file of the folders (or files) named.
+// Stands in for libFuzzer's main in ordinary builds: runs a fuzz target once over each file of the folders (or files)
+// named.
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>

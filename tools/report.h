@@ -12,7 +12,8 @@ namespace ll {
 
 enum class ErrorFormat { kText, kJson };
 
-// Prints `program: error: message`, or {"error": {"code", "name", "message"}} on one line, to stderr. Returns the exit code.
+// Prints `program: error: message`, or {"error": {"code", "name", "message"}} on one line, to stderr. Returns the exit
+// code.
 inline int report(const char* program, const Error& error, ErrorFormat format) {
   if (format == ErrorFormat::kJson) {
     const nlohmann::json body = {

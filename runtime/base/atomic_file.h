@@ -12,8 +12,8 @@ namespace ll {
 
 // Writes a temporary file in the destination's folder and renames it over the destination on commit():
 // write, fsync, rename, fsync of the folder. Destroyed without commit(), it leaves the old file and no temporary.
-// A crash or kill -9 leaves the old file, or the new one; a temporary that such a kill leaves behind is swept by the next
-// create() for the same destination.
+// A crash or kill -9 leaves the old file, or the new one; a temporary that such a kill leaves behind is swept by the
+// next create() for the same destination.
 class AtomicFile {
  public:
   AtomicFile(AtomicFile&& other) noexcept;
@@ -25,7 +25,8 @@ class AtomicFile {
 
   // Appends. kIo names the errno (disk full, ...).
   Status write(std::span<const std::byte> bytes);
-  // Overwrites at an absolute offset, at most the current size (for headers known last). Does not move the append position.
+  // Overwrites at an absolute offset, at most the current size (for headers known last). Does not move the append
+  // position.
   Status write_at(uint64_t offset, std::span<const std::byte> bytes);
   // Appends zero bytes up to the next multiple of `alignment` (a power of two).
   Status pad_to(uint64_t alignment);

@@ -1,4 +1,5 @@
-// The one bounds-checked reader. Every parser of hostile bytes goes through it; there is no other pointer arithmetic on input.
+// The one bounds-checked reader. Every parser of hostile bytes goes through it; there is no other pointer arithmetic on
+// input.
 #pragma once
 
 #include <cstddef>
@@ -23,8 +24,7 @@ class ByteReader {
 
   // An unaligned little-endian number.
   template <class T>
-    requires std::is_arithmetic_v<T>
-  Result<T> read() {
+  requires std::is_arithmetic_v<T> Result<T> read() {
     if (remaining() < sizeof(T)) return truncated(sizeof(T));
     T value;
     std::memcpy(&value, bytes_.data() + position_, sizeof(T));

@@ -1,4 +1,5 @@
-// The compiled part of {fmt}: Debian ships no static archive of it, and its header-only form would be compiled in every file.
+// The compiled part of {fmt}: Debian ships no static archive of it, and its header-only form would be compiled in every
+// file.
 #include <fmt/format-inl.h>
 
 FMT_BEGIN_NAMESPACE

@@ -10,7 +10,8 @@
 namespace ll {
 
 // Owns a private, read-only mapping of a whole regular file. Movable. The file is opened once and never by name again.
-// A file that another process truncates while mapped raises SIGBUS on access; our own writers only ever rename (AtomicFile).
+// A file that another process truncates while mapped raises SIGBUS on access; our own writers only ever rename
+// (AtomicFile).
 class MappedFile {
  public:
   MappedFile() = default;
@@ -24,7 +25,8 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::string& path() const { return path_; }
 
-  // Advises the kernel that [offset, offset + size) was used once and may leave memory (keeps a compile's resident set small).
+  // Advises the kernel that [offset, offset + size) was used once and may leave memory (keeps a compile's resident set
+  // small).
   void release(size_t offset, size_t size) const;
 
  private:

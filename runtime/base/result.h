@@ -14,11 +14,11 @@ namespace ll {
 // Process exit codes after sysexits(3); the same numbers travel through the C ABI as status codes.
 enum class Code : int {
   kOk = 0,
-  kUsage = 64,         // wrong command line or API argument
-  kBadData = 65,       // a model, plan or request is malformed
-  kNoInput = 66,       // a file to read does not exist or cannot be opened
-  kUnsupported = 69,   // well formed, but not something this build or machine can do
-  kInternal = 70,      // a bug of ours
+  kUsage = 64,        // wrong command line or API argument
+  kBadData = 65,      // a model, plan or request is malformed
+  kNoInput = 66,      // a file to read does not exist or cannot be opened
+  kUnsupported = 69,  // well formed, but not something this build or machine can do
+  kInternal = 70,     // a bug of ours
   kOutOfMemory = 71,
   kCannotCreate = 73,  // an output cannot be created
   kIo = 74,            // reading or writing failed midway
@@ -61,8 +61,8 @@ template <class... A>
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}        // NOLINT(google-explicit-constructor)
-  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}    // NOLINT(google-explicit-constructor)
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}      // NOLINT(google-explicit-constructor)
+  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
 
   explicit operator bool() const { return state_.index() == 0; }
   T& operator*() & { return *std::get_if<0>(&state_); }
@@ -100,12 +100,12 @@ class [[nodiscard]] Status {
 
 // TRY(expr);             returns the error of a Status or Result from the enclosing function.
 // TRY_ASSIGN(var, expr); declares or assigns `var` from a Result, or returns its error.
-#define TRY(expr)                                               \
-  do {                                                          \
+#define TRY(expr)                                                           \
+  do {                                                                      \
     if (auto ll_try_ = (expr); !ll_try_) return std::move(ll_try_).error(); \
   } while (false)
-#define TRY_ASSIGN_(tmp, var, expr)              \
-  auto tmp = (expr);                             \
-  if (!tmp) return std::move(tmp).error();       \
+#define TRY_ASSIGN_(tmp, var, expr)        \
+  auto tmp = (expr);                       \
+  if (!tmp) return std::move(tmp).error(); \
   var = *std::move(tmp)
 #define TRY_ASSIGN(var, expr) TRY_ASSIGN_(LL_CONCAT(ll_try_, __COUNTER__), var, expr)

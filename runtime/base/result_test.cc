@@ -24,9 +24,7 @@ TEST(Result, TryHandsTheFirstErrorOn) {
   EXPECT_EQ(r.error().message, "3 is odd");
 }
 
-TEST(Result, ErrorsNameWhereTheyHappened) {
-  EXPECT_EQ(bad_data("{} left", 3).in("a.gguf").message, "a.gguf: 3 left");
-}
+TEST(Result, ErrorsNameWhereTheyHappened) { EXPECT_EQ(bad_data("{} left", 3).in("a.gguf").message, "a.gguf: 3 left"); }
 
 }  // namespace
 }  // namespace ll
