@@ -67,7 +67,7 @@ struct PlanTensor {
 };
 
 // A file that --weights reference names: a bare file name, looked up beside the plan or in a folder the user gives.
-struct SourceFile {
+struct PlanSource {
   std::string_view name;
   uint64_t size = 0, hash_low = 0, hash_high = 0;  // XXH3-128 of all bytes
 };
@@ -107,7 +107,7 @@ struct Plan {
   uint32_t max_rows = 0;                        // the largest of all programs
   std::vector<KvCache> kv_caches;
   std::vector<PlanTensor> tensors;
-  std::vector<SourceFile> sources;
+  std::vector<PlanSource> sources;
   std::vector<Program> programs;  // ascending in max_tokens; sequences and rows never descend
   std::span<const std::byte> tokenizer;  // runtime/text/tokenizer_spec.h; empty: none
   std::string_view chat_template;        // Jinja source; empty: none
