@@ -2,6 +2,7 @@
 // devices (which run them). Knows no model.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -94,6 +95,13 @@ struct Cost {
   uint64_t operations = 0;  // multiplications and additions
 };
 
+// An input that holds indices. Only the whole step input of this name may be wired to it (the plan validator refuses anything
+// else), because `check` sees types and cannot prove contents.
+struct IndexOperand {
+  int in;
+  std::string_view step_input;
+};
+
 // One row of the catalog.
 struct Kernel {
   std::string_view name;               // stable: plans name kernels by it
@@ -106,6 +114,7 @@ struct Kernel {
   uint64_t (*scratch)(const LaunchSpec&);  // bytes each thread needs; null for none
   Cost (*cost)(const LaunchSpec&);
   int in_place = -1;  // input whose memory output 0 may share, or -1
+  std::span<const IndexOperand> indices = {};
 };
 
 // All kernels, in a fixed order (kernels/catalog.cc). find_kernel returns null for an unknown name.
