@@ -13,7 +13,12 @@
 
 namespace ll {
 
-inline constexpr int64_t kKvPageSize = 32;  // tokens a page
+inline constexpr int64_t kKvPageSize = 32;   // tokens a page
+inline constexpr int64_t kKvGroup = 32;      // i8: elements a scale covers
+inline constexpr float kKvSmallest = 0x1p-119f;  // i8: below this, 127 / largest and scale leave the normal range of f32
+
+// i8: byte offset of a row's scales.
+constexpr int64_t kv_scales_offset(int64_t head_dim) { return (head_dim + 3) / 4 * 4; }
 
 // Bytes of one row (one token, one head, key or value).
 constexpr int64_t kv_row_bytes(DType dtype, int64_t head_dim) {
