@@ -25,11 +25,12 @@ struct SourceFile {
   std::shared_ptr<const MappedFile> mapping;  // keeps `bytes` alive; null when the caller does
 };
 
-// One weight in its file's own order (Layout::kRows).
+// One weight in its file's own order (Layout::kRows). Matrices keep the file's type. Vectors (norms, biases, rope_freqs) are
+// f32: those that the file stores otherwise are converted at load and have no source.
 struct WeightTensor {
   TensorType type;                   // [N, K] or [N], slowest dimension first; numbers only
-  std::span<const std::byte> bytes;  // rows one after another, a view into the source
-  uint32_t source = 0;               // index into ModelSpec::sources
+  std::span<const std::byte> bytes;  // rows one after another; not necessarily aligned
+  int32_t source = -1;               // index into ModelSpec::sources; -1: `bytes` are in memory of the spec's own
   uint64_t offset = 0;               // of `bytes` in that file
 };
 
@@ -83,6 +84,7 @@ struct ModelSpec {
   std::vector<int32_t> eos_tokens;                 // every id that ends a generation, ascending
   bool add_bos = false;
   std::vector<SourceFile> sources;
+  std::vector<std::shared_ptr<const std::vector<float>>> converted;  // memory of the tensors without a source
 
   const WeightTensor* find(std::string_view tensor) const;
 };
