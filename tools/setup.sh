@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by demo.sh and test.sh: makes sure the Debian packages that a build or a test run needs are there.
 # Installs with apt when run as root or with sudo; otherwise says what is missing.
 

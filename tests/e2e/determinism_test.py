@@ -1,0 +1,70 @@
+"""Same input, same bytes: whatever the path, the working directory, the number of threads or the chunking."""
+import os
+import subprocess
+import unittest
+
+import numpy as np
+
+from support import BUILD, BUNDLED, Case, RandomModel, run
+
+
+class Compile(Case):
+    def test_two_compiles_are_identical_from_any_path(self):
+        first = self.compile(BUNDLED, name="a.llcp").read_bytes()
+        deep = self.folder / "some" / "where else"
+        deep.mkdir(parents=True)
+        copy = deep / BUNDLED.name
+        copy.write_bytes(BUNDLED.read_bytes())
+        os.utime(copy, (1, 1))
+        subprocess.run([BUILD / "llcc", "compile", copy.name, "-o", "b.llcp"], cwd=deep, check=True, capture_output=True,
+                       env={"HOME": "/nonexistent", "TZ": "Asia/Tokyo", "LC_ALL": "C", "PATH": "/usr/bin"})
+        self.assertEqual(first, (deep / "b.llcp").read_bytes())
+
+    def test_one_processor_gives_the_same_bytes(self):
+        first = self.compile(BUNDLED, name="a.llcp").read_bytes()
+        second = self.folder / "b.llcp"
+        subprocess.run(["taskset", "-c", str(min(os.sched_getaffinity(0))), BUILD / "llcc", "compile", BUNDLED, "-o", second],
+                       check=True, capture_output=True)
+        self.assertEqual(first, second.read_bytes())
+
+    def test_the_printed_graph_compiles_to_the_same_plan(self):
+        text = run("llcc", "compile", BUNDLED, "--emit", "ir").stdout
+        graph = self.folder / "graph.llir"
+        graph.write_bytes(text)
+        plan = self.folder / "from-text.llcp"
+        run("llcc", "compile", graph, "--weights", BUNDLED, "-o", plan)
+        self.assertEqual(self.compile(BUNDLED).read_bytes(), plan.read_bytes())
+
+
+class Results(Case):
+    def test_logits_do_not_depend_on_threads_or_chunks(self):
+        ids = np.random.default_rng(0).integers(0, 4096, 150)
+        for options in ((), ("--kv-type", "q8"), ("--reference-kernels",)):
+            with self.subTest(options):
+                plan = self.compile(BUNDLED, *options)
+                want = self.logits(plan, ids, "-t", 1)
+                for threads in (2, 3, 5):
+                    np.testing.assert_array_equal(want, self.logits(plan, ids, "-t", threads))
+                np.testing.assert_array_equal(want[:67], self.logits(plan, ids[:67]))
+                np.testing.assert_array_equal(want[:1], self.logits(plan, ids[:1]))
+
+    def test_weights_by_reference_give_the_same_logits(self):
+        ids = list(range(50))
+        embedded, referenced = self.compile(BUNDLED), self.compile(BUNDLED, "--weights", "reference", name="small.llcp")
+        self.assertLess(referenced.stat().st_size, embedded.stat().st_size / 4)
+        (self.folder / BUNDLED.name).write_bytes(BUNDLED.read_bytes())
+        np.testing.assert_array_equal(self.logits(embedded, ids), self.logits(referenced, ids))
+        broken = bytearray(BUNDLED.read_bytes())
+        broken[-1000] ^= 1
+        (self.folder / BUNDLED.name).write_bytes(broken)
+        done = run("llrt", "run", referenced, "-p", "x", "-n", 1, expect=65)
+        self.assertIn(BUNDLED.name.encode(), done.stderr)
+
+    def test_scalar_level_agrees_with_the_simd_level(self):
+        plan = self.compile(RandomModel(hidden=64, ffn=96).write_hf(self.folder / "hf"))
+        ids = list(range(30))
+        np.testing.assert_allclose(self.logits(plan, ids), self.logits(plan, ids, "--isa", "scalar"), rtol=2e-2, atol=2e-2)
+
+
+if __name__ == "__main__":
+    unittest.main()
