@@ -1,8 +1,48 @@
 // The explicit list of kernels. A new kernel is one row here; the numerics suite then tests it.
 #include "kernels/kernel.h"
+#include "kernels/ref/ref.h"
 
 namespace ll {
+namespace {
 
-std::span<const Kernel> catalog() { return {}; }
+constexpr IndexOperand kGatherIndices[] = {{1, "rows"}};
+constexpr IndexOperand kRopeIndices[] = {{1, "positions"}};
+constexpr IndexOperand kKvWriteIndices[] = {{3, "slots"}};
+constexpr IndexOperand kRopeKvWriteIndices[] = {{2, "positions"}, {3, "slots"}};
+constexpr IndexOperand kAttentionIndices[] = {{2, "positions"}, {3, "sequences"}, {4, "block_table"}};
+
+// clang-format off
+// name, op, {scalar, avx2}, check, scratch, cost, in_place, indices
+constexpr Kernel kKernels[] = {
+    {"add", "add", {ref::add, nullptr},
+     ref::check_elementwise, nullptr, ref::cost_elementwise, 0, {}},
+    {"mul", "mul", {ref::mul, nullptr},
+     ref::check_elementwise, nullptr, ref::cost_elementwise, 0, {}},
+    {"activation", "activation", {ref::activation, nullptr},
+     ref::check_activation, nullptr, ref::cost_activation, 0, {}},
+    {"rms_norm", "rms_norm", {ref::rms_norm, nullptr},
+     ref::check_rms_norm, nullptr, ref::cost_rms_norm, 0, {}},
+    {"quantize", "quantize", {ref::quantize, nullptr},
+     ref::check_quantize, nullptr, ref::cost_quantize, -1, {}},
+    {"norm_quantize", "norm_quantize", {ref::norm_quantize, nullptr},
+     ref::check_norm_quantize, ref::scratch_norm_quantize, ref::cost_norm_quantize, -1, {}},
+    {"rope", "rope", {ref::rope, nullptr},
+     ref::check_rope, ref::scratch_rope, ref::cost_rope, 0, kRopeIndices},
+    {"kv_write", "kv_write", {ref::kv_write, nullptr},
+     ref::check_kv_write, nullptr, ref::cost_kv_write, 0, kKvWriteIndices},
+    {"rope_kv_write", "rope_kv_write", {ref::rope_kv_write, nullptr},
+     ref::check_rope_kv_write, ref::scratch_rope_kv_write, ref::cost_rope_kv_write, -1, kRopeKvWriteIndices},
+    {"attention", "attention", {ref::attention, nullptr},
+     ref::check_attention, ref::scratch_attention, ref::cost_attention, -1, kAttentionIndices},
+    {"gather_rows", "gather_rows", {ref::gather_rows, nullptr},
+     ref::check_gather_rows, nullptr, ref::cost_gather_rows, -1, kGatherIndices},
+};
+// clang-format on
+
+}  // namespace
+
+std::span<const Kernel> catalog() {
+  return kKernels;
+}
 
 }  // namespace ll

@@ -7,15 +7,16 @@
 // elements, padded to 4 bytes; value = scale * byte, scale = max|v| / 127.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/type.h"
 
 namespace ll {
 
-inline constexpr int64_t kKvPageSize = 32;   // tokens a page
-inline constexpr int64_t kKvGroup = 32;      // i8: elements a scale covers
-inline constexpr float kKvSmallest = 0x1p-119f;  // i8: below this, 127 / largest and scale leave the normal range of f32
+inline constexpr int64_t kKvPageSize = 32;       // tokens a page
+inline constexpr int64_t kKvGroup = 32;          // i8: elements a scale covers
+inline constexpr float kKvSmallest = 0x1p-100f;  // i8: far below any key, far above where 127 / largest overflows
 
 // i8: byte offset of a row's scales.
 constexpr int64_t kv_scales_offset(int64_t head_dim) { return (head_dim + 3) / 4 * 4; }
@@ -38,5 +39,9 @@ constexpr int64_t kv_row_bytes(DType dtype, int64_t head_dim) {
 constexpr int64_t kv_row_offset(int64_t row_bytes, int64_t planes, int64_t slot, int64_t head) {
   return ((slot / kKvPageSize * planes + head) * kKvPageSize + slot % kKvPageSize) * row_bytes;
 }
+
+// One row of head_dim values to and from the cache: the scalar definition of the three formats.
+void kv_store_row(DType dtype, const float* values, int64_t head_dim, std::byte* row);
+void kv_load_row(DType dtype, const std::byte* row, int64_t head_dim, float* values);
 
 }  // namespace ll

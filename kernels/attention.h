@@ -1,0 +1,30 @@
+// Attention over the paged KV cache, shared by every level.
+//
+// For token t at position p of sequence s, head h, and kv head g = h / (heads / kv_heads):
+//   first  = window > 0 ? max(0, p - window + 1) : 0
+//   w[j]   = softmax over j in [first, p] of scale * dot(q[t,h], key[s,j,g])
+//   y[t,h] = sum over j of w[j] * value[s,j,g]
+// Position j lies in page block_table[s, j / kKvPageSize], place j % kKvPageSize (kernels/kv_layout.h). Places outside
+// [first, p] may hold anything, NaN too, and never count. What comes out for (t, h) depends on nothing but that row of
+// q and those keys and values: not on T, the other tokens of the step, or the number of threads.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/kv_layout.h"
+
+namespace ll {
+
+// Query rows, each one (token, head), that a SIMD level works on while one page of keys and values is in its cache.
+inline constexpr int64_t kAttentionQueries = 32;
+
+// Floats that a row of head_dim takes in scratch: whole vectors of every level.
+constexpr int64_t attention_row(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
+
+// One thread's scratch: queries and sums [kAttentionQueries, row] each, one page of keys and of values [kKvPageSize,
+// row] each, and 8 vectors for what is kept a query.
+constexpr int64_t attention_scratch_bytes(int64_t head_dim) {
+  return 4 * (2 * (kAttentionQueries + kKvPageSize) * attention_row(head_dim) + 8 * kAttentionQueries);
+}
+
+}  // namespace ll
