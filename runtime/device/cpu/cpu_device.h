@@ -1,0 +1,23 @@
+// The CPU as a device: one team of threads walks a program's launches, a barrier after each.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "kernels/kernel.h"
+#include "runtime/device/device.h"
+#include "runtime/plan/weights.h"
+
+namespace ll {
+
+struct CpuOptions {
+  int threads = 0;         // 0: default_threads() of runtime/device/cpu/machine.h
+  std::optional<Isa> isa;  // absent: best_isa(). A plan of reference kernels runs at kScalar whatever is asked
+};
+
+// Memory for the arena, the KV pool (address space; pages are taken when first written), step inputs, logits and each
+// thread's scratch is taken here, so run() allocates nothing. kUnsupported for a level this machine lacks, kUsage for
+// more than kMaxThreads threads, kOutOfMemory for what cannot be mapped.
+Result<std::unique_ptr<Device>> open_cpu_device(const Plan& plan, Weights weights, const CpuOptions& options);
+
+}  // namespace ll

@@ -1,0 +1,47 @@
+// What the engine asks of a device: it holds a plan's weights, arena and KV pool, and runs programs on filled steps.
+// A device of another kind (CUDA) is another `open_x_device` with the same contract; the engine knows only this
+// interface.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/base/result.h"
+#include "runtime/plan/plan.h"
+
+namespace ll {
+
+// Inputs of one step (kernels/kernel.h, step_inputs()). The engine's StepBuilder proves every index; devices and
+// kernels trust them.
+struct Step {
+  std::vector<int32_t> tokens, positions, sequences, slots;  // [T]
+  std::vector<int32_t> block_table;                          // [S, Plan::pages_per_sequence]
+  std::vector<int32_t> rows;                                 // [R]
+  uint32_t sequence_count = 0;                               // S
+
+  uint32_t token_count() const { return static_cast<uint32_t>(tokens.size()); }
+  uint32_t row_count() const { return static_cast<uint32_t>(rows.size()); }
+};
+
+struct DeviceInfo {
+  std::string name;  // "cpu"
+  std::string isa;   // level the kernels run at
+  int threads = 1;
+  uint64_t working_bytes = 0;  // arena, scratch, inputs, logits; not weights, not the KV pool
+};
+
+// One step at a time: callers take turns. The plan outlives the device.
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual DeviceInfo info() const = 0;
+  // Runs Plan::programs[program], which must hold the step. Returns logits f32[R, vocab_size], valid until the next
+  // run.
+  virtual Result<std::span<const float>> run(size_t program, const Step& step) = 0;
+};
+
+}  // namespace ll
