@@ -1,0 +1,67 @@
+// Cases of the numerics suite (kernels/numerics_test.cc), which walks the catalog: every kernel needs one row in one of
+// the lists below. Included by tests alone.
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/kernel.h"
+
+namespace ll::numerics {
+
+using Random = std::mt19937_64;
+
+// One operand: a type whose dims hold the actual sizes (symbols stay, for `check`), its rows, and the distance between
+// them.
+struct Tensor {
+  TensorType type;
+  int64_t row_bytes = 0;         // distance; dense unless set wider
+  std::vector<std::byte> bytes;  // dense contents; empty for an output that is to be written whole
+};
+
+// One launch with what may differ from the reference.
+struct Case {
+  std::string name;  // its sizes, for messages
+  std::vector<Tensor> in, out;
+  std::vector<Attr> attrs;
+  // Outputs that are the memory of an input, by output; -1: memory of their own. Such an output compares whole.
+  std::vector<int> shares;
+  // Largest |got - reference| of each element of each output, read as f32. An empty list asks for the same bits.
+  // Derived from the operands: see the generator.
+  std::vector<std::vector<double>> tolerance;
+};
+
+// A dimension that `check` leaves free (pages of a cache, vocabulary of a table): input `operand`, dimension `dim`.
+struct FreeDim {
+  int operand;
+  int dim;
+};
+
+// The cases of one kernel. The first is the small one that the refusal tests mutate.
+struct CaseList {
+  std::string_view kernel;
+  std::vector<Case> (*make)(Random&);
+  std::vector<FreeDim> free;
+};
+
+std::vector<CaseList> ref_cases();     // kernels/ref/ref_cases_test.cc
+std::vector<CaseList> linear_cases();  // kernels/ref/linear_cases_test.cc
+
+// Words for generators.
+TensorType type(DType dtype, std::initializer_list<Dim> dims, Layout layout = Layout::kRows);
+int64_t rows_of(const TensorType& type);          // product of all dimensions but the last
+int64_t dense_row_bytes(const TensorType& type);  // of one row; KV rows by kernels/kv_layout.h
+// f32 of normal values times `scale`; i32 of the values given.
+Tensor floats(Random& random, std::initializer_list<Dim> dims, float scale = 1);
+Tensor ints(std::initializer_list<Dim> dims, std::span<const int32_t> values);
+Tensor output(const TensorType& type);
+// Elements as f32: f32, f16 and bf16 rows, weights (kRows), q8a, KV caches.
+std::vector<float> read(const TensorType& type, std::span<const std::byte> dense);
+
+inline constexpr double kEps = 0x1p-24;  // unit roundoff of f32
+
+}  // namespace ll::numerics
