@@ -65,6 +65,7 @@ struct NormalizerStep {
     kUnigramSpaces =
         13,  // llama.cpp's spaces of "t5" models: each ' ' becomes `replacement`; `left`: one more before the first
              // word, `right`: one more at the end; `merge`: runs of spaces become one, none at the ends
+    kByteLevel = 14,  // bytes become the 256 printable letters of GPT-2
   };
   Kind kind = Kind::kNfc;
   std::string pattern;
@@ -82,9 +83,9 @@ struct PreTokenizerStep {
     kMetaspace = 3,   // ' ' becomes `replacement`, prepended as `prepend` says; `split`: cut before each `replacement`
     kDigits = 4,      // runs of numeric letters; `individual`: each alone
     kWhitespace = 5,  // \w+|[^\w\s]+, white space dropped
-    kWhitespaceSplit = 6,     // at white space, dropped
-    kPunctuation = 7,         // at each punctuation letter, as `behavior` says
-    kFirstOfRunOfDigits = 8,  // digits in groups of three counted from the end, the rest of one or two first (afmoe)
+    kWhitespaceSplit = 6,  // at white space, dropped
+    kPunctuation = 7,      // at each punctuation letter, as `behavior` says
+    kDigitGroups = 8,      // runs of digits (Nd) alone, in groups of three counted from their end
   };
   enum class Behavior : uint8_t {
     kRemoved = 0,
@@ -122,11 +123,13 @@ struct DecoderStep {
   std::string replacement;
   uint32_t start = 0, stop = 0;
   bool strip_first = false;
+  bool normal_only = false;  // kByteLevel, kReplace: only tokens of type kNormal (llama.cpp)
 };
 
 // A token found in the text before the model sees it.
 struct AddedToken {
   int32_t id = 0;
+  bool in_model = true;      // the model knows its text too
   bool special = false;      // found only with parse_special; hidden in decoded text unless asked for
   bool normalized = false;   // looked for after normalization, in its normalized form
   bool single_word = false;  // only between letters that are no part of a word
@@ -151,13 +154,14 @@ struct TokenizerSpec {
   TokenizerModel model = TokenizerModel::kBpe;
   TextTable tokens;              // text of each id
   std::vector<TokenType> types;  // of each id
-  std::vector<float> scores;     // of each id; empty for kBpe
+  std::vector<double> scores;    // of each id; empty for kBpe
   std::vector<Merge> merges;     // kBpe
   TextTable extra_symbols;       // kBpe: texts that merges name and that are no tokens
 
-  bool byte_fallback = false;  // unknown letters become their bytes' tokens "<0xXX>", before `unknown` is asked
-  bool ignore_merges = false;  // kBpe: a piece that is a token stays whole
-  bool fuse_unk = false;       // neighbouring unk_ids become one
+  bool byte_fallback = false;   // unknown letters become their bytes' tokens "<0xXX>", before `unknown` is asked
+  bool ignore_merges = false;   // kBpe: a piece that is a token stays whole
+  bool whole_newlines = false;  // kBpe: a piece of '\n' alone that is a token stays whole
+  bool fuse_unk = false;        // neighbouring unk_ids become one
   bool unknown_breaks =
       false;  // kBpe: symbols do not merge across a letter that is no token (llama.cpp); else it vanishes first
   UnknownPiece unknown = UnknownPiece::kDrop;
