@@ -21,10 +21,10 @@ inline constexpr int64_t kAttentionQueries = 32;
 // Floats that a row of head_dim takes in scratch: whole vectors of every level.
 constexpr int64_t attention_row(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
 
-// One thread's scratch: queries and sums [kAttentionQueries, row] each, one page of keys and of values [kKvPageSize,
-// row] each, and 8 vectors for what is kept a query.
+// One thread's scratch: queries and sums [kAttentionQueries, row] each, one page of keys or of values [kKvPageSize,
+// row], the page's weights [kAttentionQueries, kKvPageSize], and one vector of 8 a query.
 constexpr int64_t attention_scratch_bytes(int64_t head_dim) {
-  return 4 * (2 * (kAttentionQueries + kKvPageSize) * attention_row(head_dim) + 8 * kAttentionQueries);
+  return 4 * ((2 * kAttentionQueries + kKvPageSize) * attention_row(head_dim) + kAttentionQueries * (kKvPageSize + 8));
 }
 
 }  // namespace ll

@@ -1,4 +1,5 @@
 // The explicit list of kernels. A new kernel is one row here; the numerics suite then tests it.
+#include "kernels/cpu/avx2/avx2.h"
 #include "kernels/kernel.h"
 #include "kernels/ref/ref.h"
 
@@ -18,21 +19,21 @@ constexpr Kernel kKernels[] = {
      ref::check_elementwise, nullptr, ref::cost_elementwise, 0, {}},
     {"mul", "mul", {ref::mul, nullptr},
      ref::check_elementwise, nullptr, ref::cost_elementwise, 0, {}},
-    {"activation", "activation", {ref::activation, nullptr},
+    {"activation", "activation", {ref::activation, avx2::activation},
      ref::check_activation, nullptr, ref::cost_activation, 0, {}},
-    {"rms_norm", "rms_norm", {ref::rms_norm, nullptr},
+    {"rms_norm", "rms_norm", {ref::rms_norm, avx2::rms_norm},
      ref::check_rms_norm, nullptr, ref::cost_rms_norm, 0, {}},
-    {"quantize", "quantize", {ref::quantize, nullptr},
+    {"quantize", "quantize", {ref::quantize, avx2::quantize},
      ref::check_quantize, nullptr, ref::cost_quantize, -1, {}},
-    {"norm_quantize", "norm_quantize", {ref::norm_quantize, nullptr},
+    {"norm_quantize", "norm_quantize", {ref::norm_quantize, avx2::norm_quantize},
      ref::check_norm_quantize, ref::scratch_norm_quantize, ref::cost_norm_quantize, -1, {}},
-    {"rope", "rope", {ref::rope, nullptr},
+    {"rope", "rope", {ref::rope, avx2::rope},
      ref::check_rope, ref::scratch_rope, ref::cost_rope, 0, kRopeIndices},
-    {"kv_write", "kv_write", {ref::kv_write, nullptr},
+    {"kv_write", "kv_write", {ref::kv_write, avx2::kv_write},
      ref::check_kv_write, nullptr, ref::cost_kv_write, 0, kKvWriteIndices},
-    {"rope_kv_write", "rope_kv_write", {ref::rope_kv_write, nullptr},
+    {"rope_kv_write", "rope_kv_write", {ref::rope_kv_write, avx2::rope_kv_write},
      ref::check_rope_kv_write, ref::scratch_rope_kv_write, ref::cost_rope_kv_write, -1, kRopeKvWriteIndices},
-    {"attention", "attention", {ref::attention, nullptr},
+    {"attention", "attention", {ref::attention, avx2::attention},
      ref::check_attention, ref::scratch_attention, ref::cost_attention, -1, kAttentionIndices},
     {"gather_rows", "gather_rows", {ref::gather_rows, nullptr},
      ref::check_gather_rows, nullptr, ref::cost_gather_rows, -1, kGatherIndices},
@@ -41,8 +42,6 @@ constexpr Kernel kKernels[] = {
 
 }  // namespace
 
-std::span<const Kernel> catalog() {
-  return kKernels;
-}
+std::span<const Kernel> catalog() { return kKernels; }
 
 }  // namespace ll

@@ -9,7 +9,7 @@ namespace ll::avx2 {
 // above 88 it stays e^88; NaN stays NaN. n = round(x / ln 2) and r = x - n ln 2 in two fused steps (n ln2_high is
 // exact), then 1 + r + r^2 q(r) with q interpolating (e^r - 1 - r) / r^2 at the five Chebyshev nodes of |r| <= ln(2)/2:
 // approximation error 1.1e-8, the rest is rounding.
-inline __m256 exp(__m256 x) {
+[[maybe_unused]] static inline __m256 exp(__m256 x) {
   const __m256 low = _mm256_set1_ps(-87.3f);
   // Operand order matters: max and min return the second operand when either is NaN.
   const __m256 clamped = _mm256_min_ps(_mm256_set1_ps(88.0f), _mm256_max_ps(low, x));

@@ -1,0 +1,94 @@
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/avx2/avx2.h"
+#include "kernels/cpu/avx2/vector.h"
+#include "kernels/quant/q8a.h"
+
+namespace ll::avx2 {
+namespace {
+
+// Sums squares in 4 x 8 lanes of f32, then (0+1)+(2+3), then the lanes: at most size / 32 + 6 roundings deep.
+void norm_row(const float* x, const float* w, int64_t size, double eps, float* y) {
+  __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
+  int64_t d = 0;
+  for (; d + 32 <= size; d += 32) {
+    for (int i = 0; i < 4; ++i) {
+      const __m256 v = _mm256_loadu_ps(x + d + 8 * i);
+      sum[i] = _mm256_fmadd_ps(v, v, sum[i]);
+    }
+  }
+  for (; d < size; d += 8) {
+    const __m256 v = load_part(x + d, size - d);
+    sum[0] = _mm256_fmadd_ps(v, v, sum[0]);
+  }
+  const float squares = sum_lanes(_mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3])));
+  const double mean = static_cast<double>(squares) / static_cast<double>(size);
+  const __m256 factor = _mm256_set1_ps(static_cast<float>(1 / std::sqrt(mean + eps)));
+  for (d = 0; d + 8 <= size; d += 8) {
+    const __m256 scaled = _mm256_mul_ps(_mm256_loadu_ps(x + d), factor);
+    _mm256_storeu_ps(y + d, _mm256_mul_ps(scaled, _mm256_loadu_ps(w + d)));
+  }
+  if (d < size) {
+    const __m256 scaled = _mm256_mul_ps(load_part(x + d, size - d), factor);
+    store_part(y + d, size - d, _mm256_mul_ps(scaled, load_part(w + d, size - d)));
+  }
+}
+
+// To the bit as kernels/quant/q8a.h says.
+void quantize_row(const float* x, int64_t size, std::byte* row) {
+  auto* scales = reinterpret_cast<float*>(row + size);
+  auto* sums = reinterpret_cast<int16_t*>(row + size + size / kQ8aBlock * 4);
+  for (int64_t k = 0; k < size; k += kQ8aBlock) {
+    __m256 v[4];
+    for (int i = 0; i < 4; ++i) v[i] = _mm256_loadu_ps(x + k + 8 * i);
+    const float largest = largest_magnitude(v);
+    const int64_t block = k / kQ8aBlock;
+    __m256i code[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+    if (!(largest < std::numeric_limits<float>::infinity())) {
+      scales[block] = std::numeric_limits<float>::quiet_NaN();
+    } else if (largest < kQ8aSmallest) {
+      scales[block] = 0;
+    } else {
+      scales[block] = largest / 127;
+      const __m256 inverse = _mm256_set1_ps(127 / largest);
+      for (int i = 0; i < 4; ++i) code[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
+    }
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + k), pack_codes(code));
+    const __m256i pairs = _mm256_hadd_epi32(_mm256_add_epi32(code[0], code[1]), _mm256_add_epi32(code[2], code[3]));
+    const __m256i fours = _mm256_hadd_epi32(pairs, pairs);
+    const __m128i both = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
+    sums[2 * block] = static_cast<int16_t>(_mm_cvtsi128_si32(both));
+    sums[2 * block + 1] = static_cast<int16_t>(_mm_extract_epi32(both, 1));
+  }
+}
+
+}  // namespace
+
+void rms_norm(const KernelCall& call) {
+  const TensorView &x = call.in[0], &y = call.out[0];
+  const float* w = reinterpret_cast<const float*>(call.in[1].data);
+  const double eps = call.attrs.f64("eps");
+  const Range rows = split(x.dim(0), 1, call.thread, call.threads);
+  for (int64_t t = rows.begin; t < rows.end; ++t) norm_row(x.row<float>(t), w, x.last(), eps, y.row<float>(t));
+}
+
+void quantize(const KernelCall& call) {
+  const TensorView &x = call.in[0], &y = call.out[0];
+  const Range rows = split(x.dim(0), 1, call.thread, call.threads);
+  for (int64_t t = rows.begin; t < rows.end; ++t) quantize_row(x.row<float>(t), x.last(), y.row<std::byte>(t));
+}
+
+void norm_quantize(const KernelCall& call) {
+  const TensorView &x = call.in[0], &y = call.out[0];
+  const float* w = reinterpret_cast<const float*>(call.in[1].data);
+  const double eps = call.attrs.f64("eps");
+  float* normed = reinterpret_cast<float*>(call.scratch.data());
+  const Range rows = split(x.dim(0), 1, call.thread, call.threads);
+  for (int64_t t = rows.begin; t < rows.end; ++t) {
+    norm_row(x.row<float>(t), w, x.last(), eps, normed);
+    quantize_row(normed, x.last(), y.row<std::byte>(t));
+  }
+}
+
+}  // namespace ll::avx2

@@ -1,0 +1,116 @@
+#include "kernels/rope.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "kernels/cpu/avx2/avx2.h"
+#include "kernels/cpu/avx2/kv_rows.h"
+
+namespace ll::avx2 {
+namespace {
+
+// y0 = fma(x0, c, -(x1 s)), y1 = fma(x1, c, x0 s). y may be x.
+void rotate_half(const float* x, const float* c, const float* s, int64_t pairs, float* y) {
+  for (int64_t i = 0; i < pairs; i += 8) {
+    const int64_t count = pairs - i;
+    const __m256 x0 = load_part(x + i, count), x1 = load_part(x + pairs + i, count);
+    const __m256 ci = load_part(c + i, count), si = load_part(s + i, count);
+    store_part(y + i, count, _mm256_fmsub_ps(x0, ci, _mm256_mul_ps(x1, si)));
+    store_part(y + pairs + i, count, _mm256_fmadd_ps(x1, ci, _mm256_mul_ps(x0, si)));
+  }
+}
+
+void rotate_interleaved(const float* x, const float* c, const float* s, int64_t pairs, float* y) {
+  const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+  for (int64_t i = 0; i < pairs; i += 4) {
+    const int64_t count = pairs - i < 4 ? pairs - i : 4;
+    const __m256 xi = load_part(x + 2 * i, 2 * count);
+    const __m256 ci = _mm256_permutevar8x32_ps(load_part(c + i, count), twice);
+    const __m256 si = _mm256_permutevar8x32_ps(load_part(s + i, count), twice);
+    const __m256 swapped = _mm256_permute_ps(xi, 0xb1);
+    store_part(y + 2 * i, 2 * count, _mm256_fmaddsub_ps(xi, ci, _mm256_mul_ps(swapped, si)));
+  }
+}
+
+// One launch's rotation: factors of the current token in scratch.
+struct Rotation {
+  Rotation(const KernelCall& call, const TensorView& frequencies)
+      : inv_freq(reinterpret_cast<const float*>(frequencies.data)),
+        pairs(frequencies.dim(0)),
+        mscale(call.attrs.f64("mscale")),
+        interleaved(call.attrs.text("style") == "interleaved"),
+        c(reinterpret_cast<float*>(call.scratch.data())),
+        s(c + rope_factor_stride(pairs)) {}
+
+  void move_to(int32_t position) const { rope_factors(position, inv_freq, pairs, mscale, c, s); }
+  void rotate(const float* x, int64_t head_dim, float* y) const {
+    if (interleaved) {
+      rotate_interleaved(x, c, s, pairs, y);
+    } else {
+      rotate_half(x, c, s, pairs, y);
+    }
+    if (y != x) std::memcpy(y + 2 * pairs, x + 2 * pairs, static_cast<size_t>(4 * (head_dim - 2 * pairs)));
+  }
+
+  const float* inv_freq;
+  int64_t pairs;
+  double mscale;
+  bool interleaved;
+  float *c, *s;
+};
+
+}  // namespace
+
+void rope(const KernelCall& call) {
+  const TensorView &x = call.in[0], &y = call.out[0];
+  const int32_t* positions = reinterpret_cast<const int32_t*>(call.in[1].data);
+  const int64_t head_dim = call.attrs.i64("head_dim");
+  const Rotation rotation(call, call.in[2]);
+  const Range rows = split(x.dim(0), 1, call.thread, call.threads);
+  for (int64_t t = rows.begin; t < rows.end; ++t) {
+    rotation.move_to(positions[t]);
+    for (int64_t d = 0; d < x.last(); d += head_dim) {
+      rotation.rotate(x.row<float>(t) + d, head_dim, y.row<float>(t) + d);
+    }
+  }
+}
+
+void kv_write(const KernelCall& call) {
+  const TensorView &k = call.in[1], &v = call.in[2], &kv = call.out[0];
+  const int32_t* slots = reinterpret_cast<const int32_t*>(call.in[3].data);
+  const int64_t planes = kv.dim(1), heads = planes / 2, head_dim = kv.dim(3), bytes = kv_row_bytes(kv.dtype, head_dim);
+  const Range rows = split(k.dim(0), 1, call.thread, call.threads);
+  for (int64_t t = rows.begin; t < rows.end; ++t) {
+    for (int64_t h = 0; h < heads; ++h) {
+      std::byte* key = kv.data + kv_row_offset(bytes, planes, slots[t], h);
+      std::byte* value = kv.data + kv_row_offset(bytes, planes, slots[t], heads + h);
+      store_row(kv.dtype, k.row<float>(t) + h * head_dim, head_dim, key);
+      store_row(kv.dtype, v.row<float>(t) + h * head_dim, head_dim, value);
+    }
+  }
+}
+
+void rope_kv_write(const KernelCall& call) {
+  const TensorView &qkv = call.in[1], &q = call.out[0], &kv = call.out[1];
+  const int32_t* positions = reinterpret_cast<const int32_t*>(call.in[2].data);
+  const int32_t* slots = reinterpret_cast<const int32_t*>(call.in[3].data);
+  const int64_t planes = kv.dim(1), kv_heads = planes / 2, head_dim = kv.dim(3);
+  const int64_t bytes = kv_row_bytes(kv.dtype, head_dim);
+  const Rotation rotation(call, call.in[4]);
+  float* rotated = rotation.s + rope_factor_stride(rotation.pairs);
+  const Range rows = split(qkv.dim(0), 1, call.thread, call.threads);
+  for (int64_t t = rows.begin; t < rows.end; ++t) {
+    rotation.move_to(positions[t]);
+    const float* x = qkv.row<float>(t);
+    for (int64_t d = 0; d < q.last(); d += head_dim, x += head_dim) rotation.rotate(x, head_dim, q.row<float>(t) + d);
+    for (int64_t h = 0; h < kv_heads; ++h, x += head_dim) {
+      rotation.rotate(x, head_dim, rotated);
+      store_row(kv.dtype, rotated, head_dim, kv.data + kv_row_offset(bytes, planes, slots[t], h));
+    }
+    for (int64_t h = 0; h < kv_heads; ++h, x += head_dim) {
+      store_row(kv.dtype, x, head_dim, kv.data + kv_row_offset(bytes, planes, slots[t], kv_heads + h));
+    }
+  }
+}
+
+}  // namespace ll::avx2
