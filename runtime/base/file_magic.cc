@@ -18,7 +18,7 @@ constexpr std::string_view kOldGgml = "a GGML file from before GGUF (convert the
 constexpr Row kRows[] = {
     {"version https://git-lfs", "a git-lfs pointer (the file itself was not downloaded: run git lfs pull)"},
     {"gguf", "a GGUF file"},
-    {"llcp\r\n\x1a", "a plan"},
+    {"\x89llcp\r\n\x1a", "a plan"},
     {"pk\x03\x04", "a ZIP archive, as PyTorch writes it (convert it to safetensors)"},
     {"\x80\x02", "a pickle (convert it to safetensors)"},
     {"\x80\x03", "a pickle (convert it to safetensors)"},

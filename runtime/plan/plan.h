@@ -1,8 +1,10 @@
-// An opened plan: plain structs that have passed every check of validate.cc. Byte layout of the file: docs/plan-format.md.
+// An opened plan: plain structs that have passed every check of validate.cc. Byte layout of the file:
+// docs/plan-format.md.
 //
 // The engine allocates one arena (Plan::arena_bytes), one KV pool (Plan::kv_pool_bytes), the step inputs and the logits
-// f32[max_rows, vocab], loads the weights (runtime/plan/weights.h), and runs a program's launches in order. For each operand it
-// makes a TensorView: data by Operand::space, dims with T, R, S replaced by the sizes of this step, row_bytes as given.
+// f32[max_rows, vocab], loads the weights (runtime/plan/weights.h), and runs a program's launches in order. For each
+// operand it makes a TensorView: data by Operand::space, dims with T, R, S replaced by the sizes of this step,
+// row_bytes as given.
 #pragma once
 
 #include <cstddef>
@@ -33,9 +35,10 @@ const char* space_name(Space space);  // "weight", ...
 struct Operand {
   Space space = Space::kArena;
   uint32_t index = 0;
-  uint64_t offset = 0;    // bytes, added to the start of what space and index name
-  int64_t row_bytes = 0;  // distance between rows, never 0. Rank 1: size of an element. KV cache: size of a row (kv_row_bytes)
-  TensorType type;        // symbolic dims hold the program's largest sizes
+  uint64_t offset = 0;  // bytes, added to the start of what space and index name
+  int64_t row_bytes =
+      0;  // distance between rows, never 0. Rank 1: size of an element. KV cache: size of a row (kv_row_bytes)
+  TensorType type;  // symbolic dims hold the program's largest sizes
 };
 
 struct Launch {
@@ -102,13 +105,13 @@ struct Plan {
   uint32_t max_batch = 0;          // sequences a step may hold; each program's max_sequences is at most this
   uint32_t pages = 0, page_size = 0, pages_per_sequence = 0;
   uint64_t kv_pool_bytes = 0;
-  uint64_t kv_bytes_per_token = 0;  // of all layers
+  uint64_t kv_bytes_per_token = 0;              // of all layers
   uint64_t arena_bytes = 0, scratch_bytes = 0;  // the largest of all programs
   uint32_t max_rows = 0;                        // the largest of all programs
   std::vector<KvCache> kv_caches;
   std::vector<PlanTensor> tensors;
   std::vector<PlanSource> sources;
-  std::vector<Program> programs;  // ascending in max_tokens; sequences and rows never descend
+  std::vector<Program> programs;         // ascending in max_tokens; sequences and rows never descend
   std::span<const std::byte> tokenizer;  // runtime/text/tokenizer_spec.h; empty: none
   std::string_view chat_template;        // Jinja source; empty: none
   std::string_view graph;                // .llir text of the graph, for explain; empty: none
@@ -138,9 +141,9 @@ class ValidatedPlan {
   friend class PlanOpener;
 };
 
-// Opens the file once, copies header, section table and all sections but the weights into private memory, verifies those
-// copies, and maps the weights read-only. Damage is kBadData; a newer format, an unknown required feature or an unknown
-// kernel is kUnsupported; both name the section, launch or operand, what was found and what was expected.
+// Opens the file once, copies header, section table and all sections but the weights into private memory, verifies
+// those copies, and maps the weights read-only. Damage is kBadData; a newer format, an unknown required feature or an
+// unknown kernel is kUnsupported; both name the section, launch or operand, what was found and what was expected.
 Result<ValidatedPlan> open_plan(const std::string& path, const OpenOptions& options = {});
 
 }  // namespace ll

@@ -15,8 +15,8 @@ namespace ll {
 // tensors of source files are converted and repacked into memory of its own.
 class Weights {
  public:
-  // `folder`: where the plan's source files lie; empty: beside the plan. A source of another size or hash is kBadData, a
-  // missing one kNoInput. Repacks on `threads` threads. Trivial for a plan with embedded weights.
+  // `folder`: where the plan's source files lie; empty: beside the plan. A source of another size or hash is kBadData,
+  // a missing one kNoInput. Repacks on `threads` threads. Trivial for a plan with embedded weights.
   static Result<Weights> load(const ValidatedPlan& plan, const std::string& folder = "", int threads = 1);
 
   // Of Plan::tensors[index]; 64-byte aligned.

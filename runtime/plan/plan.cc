@@ -1,0 +1,249 @@
+#include "runtime/plan/plan.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "runtime/base/escape.h"
+#include "runtime/plan/container.h"
+#include "runtime/plan/validate.h"
+
+namespace ll {
+namespace {
+
+// Owns a descriptor.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+Status read_at(int fd, uint64_t offset, std::span<std::byte> out) {
+  while (!out.empty()) {
+    const ssize_t n = pread(fd, out.data(), out.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return error(Code::kIo, "cannot read {} bytes at {}: {}", out.size(), offset, strerror(errno));
+    if (n == 0) return bad_data("truncated while it was read, at {}", offset);
+    offset += static_cast<uint64_t>(n);
+    out = out.subspan(static_cast<size_t>(n));
+  }
+  return {};
+}
+
+// A read-only private mapping of a whole file.
+class Mapping {
+ public:
+  Mapping() = default;
+  ~Mapping() {
+    if (data_ != nullptr) munmap(data_, size_);
+  }
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+
+  Status map(int fd, size_t size) {
+    void* data = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (data == MAP_FAILED) return error(Code::kIo, "cannot map {} bytes: {}", size, strerror(errno));
+    data_ = data;
+    size_ = size;
+    return {};
+  }
+  std::span<const std::byte> bytes() const { return {static_cast<const std::byte*>(data_), size_}; }
+
+ private:
+  void* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+std::string_view as_text(const std::vector<std::byte>& bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+}  // namespace
+
+struct ValidatedPlan::Storage {
+  Plan plan;
+  // Private copies: what was verified is what is used, whatever happens to the file.
+  std::vector<std::byte> metadata, tokenizer, chat_template, graph;
+  Mapping file;
+};
+
+ValidatedPlan::ValidatedPlan(std::unique_ptr<Storage> storage) : storage_(std::move(storage)) {}
+ValidatedPlan::ValidatedPlan(ValidatedPlan&&) noexcept = default;
+ValidatedPlan& ValidatedPlan::operator=(ValidatedPlan&&) noexcept = default;
+ValidatedPlan::~ValidatedPlan() = default;
+const Plan& ValidatedPlan::operator*() const { return storage_->plan; }
+
+const Program* Plan::program_for(uint32_t tokens, uint32_t sequences, uint32_t rows) const {
+  for (const Program& p : programs) {
+    if (tokens <= p.max_tokens && sequences <= p.max_sequences && rows <= p.max_rows) return &p;
+  }
+  return nullptr;
+}
+
+class PlanOpener {
+ public:
+  PlanOpener(int fd, uint64_t file_bytes) : fd_(fd), file_bytes_(file_bytes) {}
+
+  Result<ValidatedPlan> open(const std::string& path, const OpenOptions& options) {
+    auto storage = std::make_unique<ValidatedPlan::Storage>();
+    storage_ = storage.get();
+    storage_->plan.path = path;
+    TRY(read_header());
+    TRY(read_padding());
+    TRY(copy(SectionType::kMetadata, storage_->metadata));
+    TRY(copy(SectionType::kTokenizer, storage_->tokenizer));
+    TRY(copy(SectionType::kTemplate, storage_->chat_template));
+    TRY(copy(SectionType::kGraph, storage_->graph));
+    TRY(copy(SectionType::kWeightHashes, hashes_));
+    TRY(check_hashes());
+    Plan& plan = storage_->plan;
+    const Section* weights = header_.find(SectionType::kWeights);
+    TRY(validate_plan(storage_->metadata, weights != nullptr ? weights->bytes : 0,
+                      (header_.required & kFeatureSources) != 0, plan));
+    if (weights != nullptr) {
+      TRY(storage_->file.map(fd_, file_bytes_));
+      const auto bytes = storage_->file.bytes().subspan(weights->offset, weights->bytes);
+      if (options.verify_weights) TRY(verify_weights(bytes));
+      for (PlanTensor& t : plan.tensors) {
+        if (t.source < 0) t.data = bytes.data() + t.source_offset;
+      }
+    }
+    if (options.verify_weights) TRY(verify_unknown_sections());
+    plan.tokenizer = storage_->tokenizer;
+    plan.chat_template = as_text(storage_->chat_template);
+    plan.graph = as_text(storage_->graph);
+    for (const Section& s : header_.sections) {
+      plan.sections.push_back({section_name(s.type), s.offset, s.bytes, s.hash.low, s.hash.high});
+    }
+    return ValidatedPlan(std::move(storage));
+  }
+
+ private:
+  Status read_header() {
+    std::vector<std::byte> start(std::min(file_bytes_, kPlanHeaderBytes));
+    TRY(read_at(fd_, 0, start));
+    TRY_ASSIGN(header_, decode_header(start, file_bytes_));
+    std::vector<std::byte> footer(kPlanFooterBytes);
+    TRY(read_at(fd_, file_bytes_ - kPlanFooterBytes, footer));
+    TRY(check_footer(footer, header_));
+    if (header_.find(SectionType::kMetadata) == nullptr) return bad_data("the plan has no metadata section");
+    return {};
+  }
+
+  // Bytes between sections are zero, so that every byte of the file is accounted for.
+  Status read_padding() {
+    uint64_t end = kPlanHeaderBytes;
+    const auto check = [&](uint64_t next) -> Status {
+      std::vector<std::byte> padding(next - end);
+      TRY(read_at(fd_, end, padding));
+      for (const std::byte b : padding) {
+        if (b != std::byte{0}) return bad_data("padding between {} and {} holds a byte that is not zero", end, next);
+      }
+      return {};
+    };
+    for (const Section& s : header_.sections) {
+      TRY(check(s.offset));
+      end = s.offset + s.bytes;
+    }
+    return check(file_bytes_ - kPlanFooterBytes);
+  }
+
+  // Copies a section and compares its checksum; leaves `out` empty when the plan has none.
+  Status copy(SectionType type, std::vector<std::byte>& out) {
+    const Section* s = header_.find(type);
+    if (s == nullptr) return {};
+    out.resize(s->bytes);
+    const std::string where = fmt::format("section {}", section_name(s->type));
+    if (Status status = read_at(fd_, s->offset, out); !status) return std::move(status).error().in(where);
+    return check_hash(hash128(out), s->hash, where);
+  }
+
+  static Status check_hash(const Hash128& found, const Hash128& expected, std::string_view where) {
+    if (found == expected) return {};
+    return bad_data("{} is damaged: checksum {}, expected {}", where, found.hex(), expected.hex());
+  }
+
+  Status check_hashes() const {
+    const Section* weights = header_.find(SectionType::kWeights);
+    const Section* list = header_.find(SectionType::kWeightHashes);
+    if ((weights == nullptr) != (list == nullptr)) return bad_data("weights and weight hashes: one section is missing");
+    if (weights == nullptr) return {};
+    const uint64_t chunks = (weights->bytes + kWeightChunkBytes - 1) / kWeightChunkBytes;
+    if (list->bytes != chunks * sizeof(Hash128)) {
+      return bad_data("section weight hashes has {} bytes, expected {} for {} chunks", list->bytes,
+                      chunks * sizeof(Hash128), chunks);
+    }
+    return check_hash(list->hash, weights->hash, "section table: entry of the weights");
+  }
+
+  Status verify_weights(std::span<const std::byte> weights) const {
+    for (uint64_t i = 0; i * kWeightChunkBytes < weights.size(); ++i) {
+      const uint64_t begin = i * kWeightChunkBytes;
+      const uint64_t size = std::min<uint64_t>(kWeightChunkBytes, weights.size() - begin);
+      Hash128 expected;
+      std::memcpy(&expected, hashes_.data() + i * sizeof(Hash128), sizeof expected);
+      TRY(check_hash(hash128(weights.subspan(begin, size)), expected, fmt::format("section weights, chunk {}", i)));
+    }
+    // Bytes between tensors are zero too.
+    uint64_t end = 0;
+    for (const PlanTensor& t : storage_->plan.tensors) {
+      if (t.source >= 0) continue;
+      for (; end < t.source_offset; ++end) {
+        if (weights[end] != std::byte{0}) return bad_data("section weights: padding at {} is not zero", end);
+      }
+      end = t.source_offset + t.source_bytes;
+    }
+    return {};
+  }
+
+  // A newer minor version may add sections; we do not know what they hold, but we can tell damage.
+  Status verify_unknown_sections() const {
+    std::vector<std::byte> piece;
+    for (const Section& s : header_.sections) {
+      if (find_section_rule(s.type) != nullptr) continue;
+      Hash128Stream hash;
+      for (uint64_t done = 0; done < s.bytes; done += piece.size()) {
+        piece.resize(std::min<uint64_t>(kWeightChunkBytes, s.bytes - done));
+        TRY(read_at(fd_, s.offset + done, piece));
+        hash.add(piece);
+      }
+      TRY(check_hash(hash.finish(), s.hash, fmt::format("section of unknown type {}", s.type)));
+    }
+    return {};
+  }
+
+  const int fd_;
+  const uint64_t file_bytes_;
+  PlanHeader header_;
+  std::vector<std::byte> hashes_;
+  ValidatedPlan::Storage* storage_ = nullptr;
+};
+
+Result<ValidatedPlan> open_plan(const std::string& path, const OpenOptions& options) {
+  // O_NONBLOCK: opening a FIFO by mistake must fail, not wait for a writer.
+  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (fd.get() < 0) return error(Code::kNoInput, "cannot open {}: {}", quote(path), strerror(errno));
+  struct stat info {};
+  if (fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) {
+    return error(Code::kNoInput, "{} is not a regular file", quote(path));
+  }
+  auto plan = PlanOpener(fd.get(), static_cast<uint64_t>(info.st_size)).open(path, options);
+  if (!plan) return std::move(plan).error().in(path);
+  return plan;
+}
+
+}  // namespace ll
