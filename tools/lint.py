@@ -17,7 +17,7 @@ MAY_INCLUDE = {
     "runtime/base": [],
     "runtime/text": BASE + ["schemas"],
     "kernels": BASE,
-    "ir": BASE + TYPES,
+    "ir": BASE + TYPES + ["kernels/quant/formats.h", "kernels/quant/layouts.h", "kernels/quant/q8a.h"],
     "runtime/plan": RUNTIME,
     "runtime/device": RUNTIME + ["runtime/plan"],
     "runtime/engine": RUNTIME + ["runtime/plan", "runtime/device"],
