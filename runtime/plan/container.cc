@@ -119,6 +119,8 @@ const SectionRule* find_section_rule(uint32_t type) {
   return nullptr;
 }
 
+const SectionRule& section_rule(SectionType type) { return *find_section_rule(static_cast<uint32_t>(type)); }
+
 std::string_view section_name(uint32_t type) {
   const SectionRule* rule = find_section_rule(type);
   return rule != nullptr ? rule->name : "unknown";

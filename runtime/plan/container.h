@@ -45,7 +45,8 @@ struct SectionRule {
   uint64_t max_bytes;
 };
 const SectionRule* find_section_rule(uint32_t type);  // null for a type that this build does not know
-std::string_view section_name(uint32_t type);         // "metadata"; "unknown"
+const SectionRule& section_rule(SectionType type);
+std::string_view section_name(uint32_t type);  // "metadata"; "unknown"
 
 struct Section {
   uint32_t type = 0;  // SectionType, or one that a newer minor added

@@ -10,6 +10,8 @@
 #include <cstring>
 #include <utility>
 
+#include "kernels/kv_layout.h"
+#include "kernels/quant/formats.h"
 #include "runtime/base/escape.h"
 #include "runtime/plan/container.h"
 #include "runtime/plan/validate.h"
@@ -86,6 +88,12 @@ ValidatedPlan::ValidatedPlan(ValidatedPlan&&) noexcept = default;
 ValidatedPlan& ValidatedPlan::operator=(ValidatedPlan&&) noexcept = default;
 ValidatedPlan::~ValidatedPlan() = default;
 const Plan& ValidatedPlan::operator*() const { return storage_->plan; }
+
+int64_t dense_row_bytes(const TensorType& type) {
+  if (type.rank == 4) return kv_row_bytes(type.dtype, type.last().value);
+  const Format* format = find_format(type.dtype);
+  return type.rank == 1 ? format->block_bytes / format->block_elements : row_bytes(type.dtype, type.last().value);
+}
 
 const Program* Plan::program_for(uint32_t tokens, uint32_t sequences, uint32_t rows) const {
   for (const Program& p : programs) {

@@ -41,6 +41,10 @@ struct Operand {
   TensorType type;  // symbolic dims hold the program's largest sizes
 };
 
+// Distance between rows when there is nothing between them; the rules of Operand::row_bytes. Known dtypes and shapes
+// only.
+int64_t dense_row_bytes(const TensorType& type);
+
 struct Launch {
   const Kernel* kernel = nullptr;  // never null
   std::string_view op;             // name of the IR value it computes, may be empty

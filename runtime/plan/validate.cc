@@ -176,7 +176,7 @@ class Validator {
 
   // KV caches excepted: their rows are kv_row_bytes long.
   static Result<Extent> extent(const TensorType& t) {
-    Extent e;
+    if (t.rank == 4) return bad_data("{} outside the KV pool, expected at most 3 dimensions", check::describe(t));
     const auto row = checked_row_bytes(t.dtype, t.last().value);
     if (!row) {
       return bad_data("{}: the last dimension is no multiple of the block of {}", check::describe(t),
@@ -393,8 +393,7 @@ class Validator {
       TRY(kv_operand(out));
     } else {
       TRY_ASSIGN(const Extent e, extent(out.type));
-      out.row_bytes = static_cast<int64_t>(
-          out.type.rank == 1 ? e.row_bytes / static_cast<uint64_t>(out.type.last().value) : e.row_bytes);
+      out.row_bytes = dense_row_bytes(out.type);
       switch (out.space) {
         case Space::kWeight:
         case Space::kConstant:
@@ -426,7 +425,7 @@ class Validator {
       return bad_data("KV cache {} as {}, expected {}", out.index, check::describe(out.type),
                       check::describe(expected));
     }
-    out.row_bytes = kv_row_bytes(out.type.dtype, out.type.last().value);
+    out.row_bytes = dense_row_bytes(out.type);
     return {};
   }
 
