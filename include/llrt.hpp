@@ -4,9 +4,8 @@
 //   llrt::Session session(model);
 //   session.prefill(model.tokenize("In the beginning"));
 //   llrt::Detokenizer text(model);
-//   for (int i = 0; i < 100 && !model.is_eos(session.sample()); ++i) {
-//     const int32_t token = session.sample();
-//     std::cout << text.next(token);
+//   for (int32_t token = session.sample(); !model.is_eos(token); token = session.sample()) {
+//     std::cout << text.next(token) << std::flush;
 //     session.decode(token);
 //   }
 //

@@ -38,7 +38,7 @@ class Sampler {
     int32_t token;
   };
   void penalize(std::span<const int32_t> history, const SampleParams& params);
-  int32_t draw(const SampleParams& params, uint64_t counter);
+  int32_t draw(std::span<const float> logits, float largest, const SampleParams& params, uint64_t counter);
 
   std::vector<float> logits_;
   std::vector<int32_t> seen_;

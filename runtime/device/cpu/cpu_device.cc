@@ -1,0 +1,255 @@
+#include "runtime/device/cpu/cpu_device.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+#include <utility>
+
+#include "runtime/base/checked.h"
+#include "runtime/device/cpu/anonymous_memory.h"
+#include "runtime/device/cpu/machine.h"
+#include "runtime/device/cpu/team.h"
+
+namespace ll {
+namespace {
+
+constexpr uint64_t kAlignment = 64;
+
+// A dimension of a prepared view that this step's sizes decide.
+struct Patch {
+  uint32_t view;
+  uint8_t dim;
+  Symbol symbol;
+};
+
+// A launch with everything looked up that does not change from step to step.
+struct PreparedLaunch {
+  KernelFn fn = nullptr;
+  std::vector<TensorView> views;  // inputs, then outputs
+  size_t input_count = 0;
+  Attrs attrs;
+  std::vector<Patch> patches;
+  bool empty = false;  // an output has no elements in this step: nothing to run
+};
+
+struct PreparedProgram {
+  std::vector<PreparedLaunch> launches;
+};
+
+// Sizes of a step.
+struct Sizes {
+  int64_t tokens, rows, sequences;
+  int64_t of(Symbol symbol) const {
+    switch (symbol) {
+      case Symbol::kT:
+        return tokens;
+      case Symbol::kR:
+        return rows;
+      case Symbol::kS:
+        return sequences;
+      case Symbol::kNone:
+        break;
+    }
+    return 0;
+  }
+};
+
+// Parts of one mapping, each aligned.
+class Partition {
+ public:
+  // Offset of the next part.
+  uint64_t add(uint64_t bytes) {
+    const uint64_t offset = size_;
+    const auto end = checked_add(size_, bytes);
+    const auto aligned = end ? checked_align_up(*end, kAlignment) : std::nullopt;
+    overflow_ |= !aligned;
+    size_ = aligned.value_or(0);
+    return offset;
+  }
+  // nullopt when the sum overflowed.
+  std::optional<uint64_t> size() const { return overflow_ ? std::nullopt : std::optional(size_); }
+
+ private:
+  uint64_t size_ = 0;
+  bool overflow_ = false;
+};
+
+class CpuDevice final : public Device {
+ public:
+  CpuDevice(const Plan& plan, Weights weights, Isa isa) : plan_(plan), weights_(std::move(weights)), isa_(isa) {}
+
+  Status allocate(int threads);
+  void prepare();
+
+  DeviceInfo info() const override { return {"cpu", isa_name(isa_), team_->size(), working_.size()}; }
+  Result<std::span<const float>> run(size_t program, const Step& step) override;
+
+ private:
+  TensorView view(const Operand& operand) const;
+  void upload(const Step& step);
+
+  const Plan& plan_;
+  Weights weights_;
+  Isa isa_;
+  std::unique_ptr<Team> team_;
+  AnonymousMemory kv_, working_;
+  // Parts of working_.
+  std::byte* arena_ = nullptr;
+  std::byte* logits_ = nullptr;
+  std::vector<std::byte*> inputs_;   // by step input
+  std::vector<std::byte*> scratch_;  // by thread
+  std::vector<PreparedProgram> programs_;
+};
+
+Status CpuDevice::allocate(int threads) {
+  TRY_ASSIGN(team_, Team::create(threads));
+  TRY_ASSIGN(kv_, AnonymousMemory::map(plan_.kv_pool_bytes, "the KV pool"));
+  uint64_t max_tokens = 0, max_sequences = 0;
+  for (const Program& program : plan_.programs) {
+    max_tokens = std::max<uint64_t>(max_tokens, program.max_tokens);
+    max_sequences = std::max<uint64_t>(max_sequences, program.max_sequences);
+  }
+  Partition partition;
+  const uint64_t arena = partition.add(plan_.arena_bytes);
+  const uint64_t logits = partition.add(sizeof(float) * plan_.max_rows * uint64_t{plan_.model.vocab_size});
+  std::vector<uint64_t> inputs, scratch;
+  for (const StepInput& input : step_inputs()) {
+    const uint64_t columns = input.rank == 2 ? plan_.pages_per_sequence : 1;
+    const uint64_t rows = input.symbol == Symbol::kT   ? max_tokens
+                          : input.symbol == Symbol::kS ? max_sequences
+                                                       : plan_.max_rows;
+    inputs.push_back(partition.add(sizeof(int32_t) * rows * columns));
+  }
+  for (int thread = 0; thread < threads; ++thread) scratch.push_back(partition.add(plan_.scratch_bytes));
+  const auto size = partition.size();
+  if (!size) return error(Code::kOutOfMemory, "arena, logits and scratch exceed the address space");
+  TRY_ASSIGN(working_, AnonymousMemory::map(*size, "the arena"));
+  arena_ = working_.data() + arena;
+  logits_ = working_.data() + logits;
+  for (const uint64_t offset : inputs) inputs_.push_back(working_.data() + offset);
+  for (const uint64_t offset : scratch) scratch_.push_back(working_.data() + offset);
+  return {};
+}
+
+TensorView CpuDevice::view(const Operand& operand) const {
+  TensorView view;
+  switch (operand.space) {
+    // Views of weights are inputs, which kernels read only.
+    case Space::kWeight:
+    case Space::kConstant:
+      view.data = const_cast<std::byte*>(weights_.data(operand.index));
+      break;
+    case Space::kArena:
+      view.data = arena_;
+      break;
+    case Space::kInput:
+      view.data = inputs_[operand.index];
+      break;
+    case Space::kKv:
+      view.data = kv_.data() + plan_.kv_caches[operand.index].offset;
+      break;
+    case Space::kOutput:
+      view.data = logits_;
+      break;
+  }
+  view.data += operand.offset;
+  view.row_bytes = operand.row_bytes;
+  view.dtype = operand.type.dtype;
+  view.layout = operand.type.layout;
+  view.rank = operand.type.rank;
+  for (int i = 0; i < view.rank; ++i) view.dims[static_cast<size_t>(i)] = operand.type.dim(i).value;
+  return view;
+}
+
+void CpuDevice::prepare() {
+  for (const Program& program : plan_.programs) {
+    PreparedProgram& prepared = programs_.emplace_back();
+    for (const Launch& launch : program.launches) {
+      PreparedLaunch& p = prepared.launches.emplace_back();
+      p.fn = kernel_fn(*launch.kernel, isa_);
+      p.attrs = Attrs(launch.attrs);
+      p.input_count = launch.inputs.size();
+      for (const auto* operands : {&launch.inputs, &launch.outputs}) {
+        for (const Operand& operand : *operands) {
+          const auto index = static_cast<uint32_t>(p.views.size());
+          p.views.push_back(view(operand));
+          for (int i = 0; i < operand.type.rank; ++i) {
+            const Dim dim = operand.type.dim(i);
+            if (dim.symbol != Symbol::kNone) p.patches.push_back({index, static_cast<uint8_t>(i), dim.symbol});
+          }
+        }
+      }
+    }
+  }
+}
+
+void CpuDevice::upload(const Step& step) {
+  // In the order of step_inputs().
+  const std::vector<int32_t>* const values[] = {&step.tokens, &step.positions,   &step.sequences,
+                                                &step.slots,  &step.block_table, &step.rows};
+  assert(std::size(values) == inputs_.size());
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    if (!values[i]->empty()) std::memcpy(inputs_[i], values[i]->data(), values[i]->size() * sizeof(int32_t));
+  }
+}
+
+Result<std::span<const float>> CpuDevice::run(size_t index, const Step& step) {
+  const Program& program = plan_.programs[index];
+  if (step.token_count() > program.max_tokens || step.sequence_count > program.max_sequences ||
+      step.row_count() > program.max_rows) {
+    return error(Code::kInternal,
+                 "a step of {} tokens, {} sequences and {} rows does not fit program '{}' of {}, {} and {}",
+                 step.token_count(), step.sequence_count, step.row_count(), program.name, program.max_tokens,
+                 program.max_sequences, program.max_rows);
+  }
+  upload(step);
+  const Sizes sizes = {step.token_count(), step.row_count(), step.sequence_count};
+  std::vector<PreparedLaunch>& launches = programs_[index].launches;
+  for (PreparedLaunch& launch : launches) {
+    for (const Patch& patch : launch.patches) launch.views[patch.view].dims[patch.dim] = sizes.of(patch.symbol);
+    launch.empty = false;
+    for (size_t i = launch.input_count; i < launch.views.size(); ++i) {
+      const TensorView& out = launch.views[i];
+      for (int d = 0; d < out.rank; ++d) launch.empty |= out.dim(d) == 0;
+    }
+  }
+#ifndef NDEBUG
+  // NaNs, so that whatever reads memory no launch of this step wrote shows in the logits.
+  if (program.arena_bytes != 0) std::memset(arena_, 0xFF, program.arena_bytes);
+#endif
+  const int threads = team_->size();
+  team_->run([&](int thread) {
+    KernelCall call;
+    call.thread = thread;
+    call.threads = threads;
+    call.scratch = {scratch_[static_cast<size_t>(thread)], plan_.scratch_bytes};
+    for (const PreparedLaunch& launch : launches) {
+      if (launch.empty) continue;
+      const std::span<const TensorView> views = launch.views;
+      call.in = views.first(launch.input_count);
+      call.out = views.subspan(launch.input_count);
+      call.attrs = launch.attrs;
+      launch.fn(call);
+      team_->barrier();
+    }
+  });
+  const size_t count = size_t{step.row_count()} * plan_.model.vocab_size;
+  return std::span<const float>(reinterpret_cast<const float*>(logits_), count);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Device>> open_cpu_device(const Plan& plan, Weights weights, const CpuOptions& options) {
+  Isa isa = options.isa.value_or(best_isa());
+  if (isa > best_isa()) {
+    return unsupported("instruction set '{}' is not available: this machine's best is '{}'", isa_name(isa),
+                       isa_name(best_isa()));
+  }
+  if (plan.reference_kernels) isa = Isa::kScalar;
+  auto device = std::make_unique<CpuDevice>(plan, std::move(weights), isa);
+  TRY(device->allocate(options.threads == 0 ? default_threads(read_machine()) : options.threads));
+  device->prepare();
+  return std::unique_ptr<Device>(std::move(device));
+}
+
+}  // namespace ll
