@@ -117,7 +117,7 @@ struct Op {
 // Limits that keep hostile graphs small. Beyond them is an error, never a wrap or a long wait.
 inline constexpr int64_t kMaxOps = 1 << 20;
 inline constexpr int64_t kMaxOperands = 64;
-inline constexpr int64_t kMaxDim = int64_t{1} << 31;
+inline constexpr int64_t kMaxDim = int64_t{1} << 28;
 inline constexpr int64_t kMaxListLength = 1 << 20;  // elements of one list attribute
 inline constexpr size_t kMaxNameLength = 255;
 
