@@ -486,7 +486,7 @@ class Validator {
   }
 
   Status output_operand(const Operand& out, bool is_output) const {
-    if (!is_output) return bad_data("reads the logits");
+    if (!is_output && !logits_written_) return bad_data("reads the logits before they are written");
     const TensorType& t = out.type;
     if (out.index != 0 || t.dtype != DType::kF32 || t.rank != 2 || t.dim(0).symbol != Symbol::kR ||
         t.dim(1) != Dim(plan_.model.vocab_size)) {

@@ -1,0 +1,39 @@
+// From the optimised graph to the programs of a plan.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "compiler/frontend/model_spec.h"
+#include "compiler/plan/draft.h"
+#include "ir/graph.h"
+#include "runtime/base/result.h"
+
+namespace ll {
+
+// Largest sizes of one program's steps.
+struct Bucket {
+  uint32_t tokens = 0, sequences = 0, rows = 0;
+};
+
+// The programs of a plan, ascending: 1, 2, 4, ... 512 tokens, up to the first that holds every token a step can have
+// (max_batch whole contexts). Sequences are bounded by max_batch, logit rows by 64.
+std::vector<Bucket> buckets(uint32_t context_length, uint32_t max_batch);
+
+// What the plan is made for.
+struct PlanShape {
+  uint32_t context_length = 0;
+  uint32_t max_batch = 0;
+};
+
+// Starts a draft: facts about the model, limits, and a KV pool for the caches of `graph`, which has passed the
+// pipeline. kBadData when the graph does not return logits of the model's vocabulary, kUnsupported when the pool would
+// be too large.
+Result<PlanDraft> begin_plan(const ir::Graph& graph, const ModelSpec& spec, const PlanShape& shape);
+
+// Appends one program. `graph` is specialised for `bucket`: symbols bounded, kernels chosen, arena offsets given
+// (attributes kernel, offset, row_bytes). Weights are looked up in `spec` by name and entered in the plan's table in
+// the order the graph names them.
+Status add_program(const ir::Graph& graph, const Bucket& bucket, const ModelSpec& spec, PlanDraft& draft);
+
+}  // namespace ll
