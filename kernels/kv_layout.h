@@ -29,10 +29,15 @@ constexpr int64_t kv_row_bytes(DType dtype, int64_t head_dim) {
     case DType::kF16:
       return 2 * head_dim;
     case DType::kI8:
-      return (head_dim + 3) / 4 * 4 + 4 * ((head_dim + 31) / 32);
+      return kv_scales_offset(head_dim) + 4 * ((head_dim + kKvGroup - 1) / kKvGroup);
     default:
       return 0;
   }
+}
+
+// Bytes of one page of one layer, all planes.
+constexpr int64_t kv_page_bytes(DType dtype, int64_t planes, int64_t head_dim) {
+  return planes * kKvPageSize * kv_row_bytes(dtype, head_dim);
 }
 
 // Byte offset of the row of `head` (0 .. 2 * kv_heads - 1, values after keys) for slot = page * page_size + place.

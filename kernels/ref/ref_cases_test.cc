@@ -1,0 +1,431 @@
+// Cases of the kernels that kernels/ref/ref.h declares, for the numerics suite. Tolerances follow from the operands: u
+// below is the unit roundoff of f32, and each bound counts the roundings of the worst level plus the reference's one.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "kernels/kv_layout.h"
+#include "kernels/numerics.h"
+#include "kernels/quant/q8a.h"
+#include "kernels/rope.h"
+
+namespace ll::numerics {
+namespace {
+
+constexpr double u = kEps;
+
+Dim tokens(int64_t n) { return Dim(Symbol::kT, n); }
+
+// Makes an f32 operand a slice of wider rows.
+Tensor slice(Tensor t, int64_t extra_floats) {
+  t.row_bytes = dense_row_bytes(t.type) + 4 * extra_floats;
+  return t;
+}
+
+std::vector<float> values(const Tensor& t) { return read(t.type, t.bytes); }
+
+std::vector<int32_t> sequence_of(int64_t count, int32_t from) {
+  std::vector<int32_t> v(static_cast<size_t>(count));
+  std::iota(v.begin(), v.end(), from);
+  return v;
+}
+
+std::vector<Case> elementwise(Random& random) {
+  std::vector<Case> cases;
+  for (const auto& [t, d] : {std::pair{3, 8}, {1, 1}, {5, 33}, {2, 1000}}) {
+    const Dim n = tokens(t);
+    Case c{fmt::format("T={} D={}", t, d), {floats(random, {n, d}), floats(random, {n, d})}, {}, {}, {}, {}};
+    c.out = {output(c.in[0].type)};
+    cases.push_back(c);
+    c.name += " sliced";
+    c.in[1] = slice(c.in[1], 7);
+    cases.push_back(c);
+  }
+  return cases;
+}
+
+// Special values too: the activations must not turn infinities into surprises or touch neighbours.
+std::vector<Case> activation(Random& random) {
+  std::vector<Case> cases;
+  for (const std::string_view act : {"silu", "gelu", "gelu_tanh", "relu"}) {
+    for (const auto& [t, d] : {std::pair{3, 8}, {1, 1}, {2, 77}, {4, 640}}) {
+      Tensor x = floats(random, {tokens(t), d}, 6);
+      const std::vector<float> xs = values(x);
+      std::vector<double> bound;
+      for (const float v : xs) {
+        // The exponent z carries 4 roundings, each worth |z| of e^z; then e^z (2u), +1, a division and the reference's
+        // own.
+        const double z = act == "silu" ? v : 1.6 * v * (1 + 0.045 * v * v);
+        const double y = std::fabs(v) / (1 + std::exp(-z));
+        // 1 + tanh cancels in the reference.
+        bound.push_back(act == "silu"        ? u * y * (10 + 4 * std::fabs(z)) + 1e-35
+                        : act == "gelu_tanh" ? u * (y * (10 + 8 * std::fabs(z)) + 4 * std::fabs(v))
+                                             : 0);
+      }
+      Case c{fmt::format("{} T={} D={}", act, t, d), {slice(x, 3)}, {output(x.type)}, {{"act", act}}, {}, {bound}};
+      cases.push_back(c);
+    }
+  }
+  return cases;
+}
+
+// Relative error of a norm: half of the sum's (size / 32 + 8 roundings), the factor's, and two products.
+double norm_error(int64_t size) { return u * ((static_cast<double>(size) / 32 + 8) / 2 + 5); }
+
+std::vector<double> normed(const Tensor& x, const Tensor& w, double eps) {
+  const std::vector<float> xs = values(x), ws = values(w);
+  std::vector<double> y(xs.size());
+  for (size_t t = 0; t < xs.size(); t += ws.size()) {
+    double squares = 0;
+    for (size_t d = 0; d < ws.size(); ++d) squares += static_cast<double>(xs[t + d]) * xs[t + d];
+    const double factor = 1 / std::sqrt(squares / static_cast<double>(ws.size()) + eps);
+    for (size_t d = 0; d < ws.size(); ++d) y[t + d] = xs[t + d] * factor * ws[d];
+  }
+  return y;
+}
+
+std::vector<Case> rms_norm(Random& random) {
+  std::vector<Case> cases;
+  for (const auto& [t, d] : {std::pair{3, 8}, {1, 1}, {5, 33}, {2, 320}, {7, 100}, {2, 4096}}) {
+    const Dim n = tokens(t);
+    Case c{
+        fmt::format("T={} D={}", t, d), {floats(random, {n, d}, 3), floats(random, {d})}, {}, {{"eps", 1e-5}}, {}, {}};
+    c.out = {output(c.in[0].type)};
+    std::vector<double> bound = normed(c.in[0], c.in[1], 1e-5);
+    for (double& b : bound) b = std::fabs(b) * norm_error(d);
+    c.tolerance = {bound};
+    c.in[0] = slice(c.in[0], 5);
+    cases.push_back(c);
+  }
+  return cases;
+}
+
+std::vector<Case> quantize(Random& random) {
+  std::vector<Case> cases;
+  for (const auto& [t, d] : {std::pair{3, 32}, {1, 64}, {5, 320}}) {
+    Case c{fmt::format("T={} K={}", t, d), {floats(random, {tokens(t), d})}, {}, {}, {}, {}};
+    c.out = {output(type(DType::kQ8A, {tokens(t), d}))};
+    cases.push_back(c);
+    // Blocks of zeros, of tiny values, with an infinity, with a NaN.
+    const float special[] = {0.0f, 1e-33f, INFINITY, NAN};
+    for (size_t i = 0; i < 4 && 32 * i < c.in[0].bytes.size() / 4; ++i) {
+      for (size_t j = 0; j < (i < 2 ? 32u : 1u); ++j)
+        std::memcpy(c.in[0].bytes.data() + 128 * i + 4 * j, &special[i], 4);
+    }
+    c.name += " special";
+    c.in[0] = slice(c.in[0], 1);
+    cases.push_back(c);
+  }
+  return cases;
+}
+
+std::vector<Case> norm_quantize(Random& random) {
+  std::vector<Case> cases;
+  for (const auto& [t, d] : {std::pair{3, 32}, {1, 64}, {5, 320}, {2, 4096}}) {
+    const Dim n = tokens(t);
+    Case c{
+        fmt::format("T={} K={}", t, d), {floats(random, {n, d}, 3), floats(random, {d})}, {}, {{"eps", 1e-5}}, {}, {}};
+    c.out = {output(type(DType::kQ8A, {n, d}))};
+    // The scale moves by the norm's error, and a value on the edge between two codes may take the other one.
+    const std::vector<double> y = normed(c.in[0], c.in[1], 1e-5);
+    std::vector<double> bound(y.size());
+    for (size_t i = 0; i < y.size(); i += 32) {
+      double largest = 0;
+      for (size_t j = i; j < i + 32; ++j) largest = std::max(largest, std::fabs(y[j]));
+      for (size_t j = i; j < i + 32; ++j) bound[j] = largest * (1.0 / 127 + 3 * norm_error(d));
+    }
+    c.tolerance = {bound};
+    cases.push_back(c);
+  }
+  return cases;
+}
+
+struct Rotation {
+  int64_t heads, head_dim, pairs;
+  std::string_view style;
+  double mscale;
+};
+constexpr Rotation kRotations[] = {{2, 8, 4, "half", 1.0},          {2, 8, 4, "interleaved", 1.0},
+                                   {3, 33, 16, "half", 1.25},       {3, 33, 11, "interleaved", 1.25},
+                                   {4, 64, 32, "half", 1.0},        {4, 80, 20, "half", 1.0},
+                                   {5, 128, 64, "interleaved", 0.5}};
+
+Tensor frequencies(int64_t pairs) {
+  std::vector<float> f(static_cast<size_t>(pairs));
+  for (size_t i = 0; i < f.size(); ++i) {
+    f[i] = static_cast<float>(std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(pairs)));
+  }
+  Tensor t{type(DType::kF32, {Dim(pairs)}), 0, {}};
+  t.bytes.assign(std::as_bytes(std::span(f)).begin(), std::as_bytes(std::span(f)).end());
+  return t;
+}
+
+// 3 u (|x0 c| + |x1 s|) <= 3 u |mscale| (|x0| + |x1|): two products and a sum, at most two roundings each side. No
+// error for what is copied. `width` values a token, of which the first `rotated` heads turn.
+std::vector<double> rotation_bound(const std::vector<float>& x, int64_t width, int64_t rotated, const Rotation& r) {
+  std::vector<double> bound(x.size(), 0.0);
+  for (int64_t t = 0; t < std::ssize(x); t += width) {
+    for (int64_t h = 0; h < rotated; ++h) {
+      for (int64_t i = 0; i < r.pairs; ++i) {
+        const int64_t start = t + h * r.head_dim;
+        const int64_t a = start + (r.style == "half" ? i : 2 * i), b = r.style == "half" ? a + r.pairs : a + 1;
+        bound[static_cast<size_t>(a)] = bound[static_cast<size_t>(b)] =
+            3 * u * r.mscale * (std::fabs(x[static_cast<size_t>(a)]) + std::fabs(x[static_cast<size_t>(b)]));
+      }
+    }
+  }
+  return bound;
+}
+
+std::vector<Case> rope(Random& random) {
+  std::vector<Case> cases;
+  for (const Rotation& r : kRotations) {
+    for (const int64_t t : {3, 1, 10}) {
+      Tensor x = floats(random, {tokens(t), r.heads * r.head_dim});
+      std::vector<int32_t> positions = sequence_of(t, 5);
+      positions.back() = 100000;
+      Case c{fmt::format("T={} heads={} head_dim={} pairs={} {}", t, r.heads, r.head_dim, r.pairs, r.style),
+             {slice(x, 9), ints({tokens(t)}, positions), frequencies(r.pairs)},
+             {output(x.type)},
+             {{"head_dim", r.head_dim}, {"style", r.style}, {"mscale", r.mscale}},
+             {},
+             {rotation_bound(values(x), r.heads * r.head_dim, r.heads, r)}};
+      cases.push_back(c);
+    }
+  }
+  return cases;
+}
+
+Tensor cache(DType dtype, int64_t pages, int64_t kv_heads, int64_t head_dim) {
+  Tensor kv{type(dtype, {Dim(pages), Dim(2 * kv_heads), Dim(kKvPageSize), Dim(head_dim)}), 0, {}};
+  kv.bytes.assign(static_cast<size_t>(pages * kv_page_bytes(dtype, 2 * kv_heads, head_dim)), std::byte{0xff});
+  return kv;
+}
+
+// Distinct slots in no order.
+std::vector<int32_t> shuffled_slots(Random& random, int64_t pages, int64_t count) {
+  std::vector<int32_t> slots = sequence_of(pages * kKvPageSize, 0);
+  std::shuffle(slots.begin(), slots.end(), random);
+  slots.resize(static_cast<size_t>(count));
+  return slots;
+}
+
+constexpr DType kKvTypes[] = {DType::kF32, DType::kF16, DType::kI8};
+
+std::vector<Case> kv_write(Random& random) {
+  std::vector<Case> cases;
+  for (const DType dtype : kKvTypes) {
+    struct Size {
+      int64_t t, heads, head_dim;
+    };
+    for (const auto& [t, heads, head_dim] :
+         std::initializer_list<Size>{{3, 2, 8}, {1, 1, 1}, {40, 2, 33}, {5, 3, 64}, {2, 1, 100}}) {
+      const Dim n = tokens(t);
+      Case c{fmt::format("kv dtype {} T={} heads={} head_dim={}", static_cast<int>(dtype), t, heads, head_dim),
+             {cache(dtype, 3, heads, head_dim), slice(floats(random, {n, heads * head_dim}, 4), 2),
+              floats(random, {n, heads * head_dim}), ints({n}, shuffled_slots(random, 3, t))},
+             {},
+             {},
+             {0},
+             {}};
+      // A head of zeros and one that holds an infinity, where there is room.
+      std::fill_n(c.in[1].bytes.begin(), 4 * head_dim, std::byte{0});
+      const float infinity = INFINITY;
+      if (t > 2) std::memcpy(c.in[2].bytes.data() + 4 * heads * head_dim, &infinity, 4);
+      c.out = {output(c.in[0].type)};
+      cases.push_back(c);
+    }
+  }
+  return cases;
+}
+
+std::vector<Case> rope_kv_write(Random& random) {
+  std::vector<Case> cases;
+  for (const DType dtype : kKvTypes) {
+    for (const Rotation& r : kRotations) {
+      const int64_t t = 5, kv_heads = r.heads % 2 == 0 ? 2 : 1, all = r.heads + 2 * kv_heads, pages = 3;
+      const Dim n = tokens(t);
+      Tensor qkv = floats(random, {n, all * r.head_dim});
+      const std::vector<int32_t> slots = shuffled_slots(random, pages, t);
+      Case c{fmt::format("kv dtype {} heads={}/{} head_dim={} pairs={} {}", static_cast<int>(dtype), r.heads, kv_heads,
+                         r.head_dim, r.pairs, r.style),
+             {cache(dtype, pages, kv_heads, r.head_dim), qkv, ints({n}, sequence_of(t, 1000)), ints({n}, slots),
+              frequencies(r.pairs)},
+             {output(type(DType::kF32, {n, r.heads * r.head_dim}))},
+             {{"heads", r.heads},
+              {"kv_heads", kv_heads},
+              {"head_dim", r.head_dim},
+              {"style", r.style},
+              {"mscale", r.mscale}},
+             {-1, 0},
+             {}};
+      c.out.push_back(output(c.in[0].type));
+
+      const std::vector<float> x = values(qkv);
+      const int64_t width = all * r.head_dim, q_width = r.heads * r.head_dim;
+      const std::vector<double> rotated = rotation_bound(x, width, r.heads + kv_heads, r);
+      std::vector<double> q_bound, kv_bound(static_cast<size_t>(pages * 2 * kv_heads * kKvPageSize * r.head_dim), 0.0);
+      for (int64_t i = 0; i < t; ++i) {
+        const auto row = rotated.begin() + i * width;
+        q_bound.insert(q_bound.end(), row, row + q_width);
+        for (int64_t h = 0; h < kv_heads; ++h) {
+          double largest = 0;
+          for (int64_t d = 0; d < r.head_dim; ++d) {
+            largest =
+                std::max<double>(largest, std::fabs(x[static_cast<size_t>(i * width + q_width + h * r.head_dim + d)]));
+          }
+          largest *= std::sqrt(2.0) * std::max(1.0, r.mscale);
+          const int64_t at = kv_row_offset(1, 2 * kv_heads, slots[static_cast<size_t>(i)], h) * r.head_dim;
+          for (int64_t d = 0; d < r.head_dim; ++d) {
+            const double b = row[q_width + h * r.head_dim + d];
+            // A rounding to f16 or to a code may fall to the other side: one step of the format.
+            kv_bound[static_cast<size_t>(at + d)] = dtype == DType::kF32   ? b
+                                                    : dtype == DType::kF16 ? b + largest * 0x1p-10
+                                                                           : 4 * b + largest / 127;
+          }
+        }
+      }
+      c.tolerance = {q_bound, kv_bound};
+      cases.push_back(c);
+    }
+  }
+  return cases;
+}
+
+std::vector<Case> gather_rows(Random& random) {
+  std::vector<Case> cases;
+  for (const auto& [t, d] : {std::pair{6, 8}, {9, 33}}) {
+    const std::vector<int32_t> rows = {0, 3, 5};
+    Case c{fmt::format("T={} D={}", t, d),
+           {slice(floats(random, {tokens(t), d}), 1), ints({Dim(Symbol::kR, 3)}, rows)},
+           {},
+           {},
+           {},
+           {}};
+    c.out = {output(type(DType::kF32, {Dim(Symbol::kR, 3), d}))};
+    cases.push_back(c);
+  }
+  return cases;
+}
+
+// Sequences of a step: how long each is after it, and how many of its last tokens are queries.
+struct Sequence {
+  int64_t length, queries;
+};
+struct Shape {
+  DType dtype;
+  int64_t heads, kv_heads, head_dim, window;
+  std::vector<Sequence> sequences;
+};
+
+Case attention_case(Random& random, const Shape& shape) {
+  const auto& [dtype, heads, kv_heads, head_dim, window, sequences] = shape;
+  const int64_t columns = 5, count = std::ssize(sequences), pages = columns * count + 1;
+  Case c;
+  c.name = fmt::format("kv dtype {} heads={}/{} head_dim={} window={} sequences", static_cast<int>(dtype), heads,
+                       kv_heads, head_dim, window);
+
+  // Pages in no order; whatever no sequence uses stays NaN.
+  std::vector<int32_t> free_pages = sequence_of(pages, 0);
+  std::shuffle(free_pages.begin(), free_pages.end(), random);
+  Tensor kv = cache(dtype, pages, kv_heads, head_dim);
+  std::vector<int32_t> table(static_cast<size_t>(columns * count), 0), positions, owners;
+  std::normal_distribution<float> normal;
+  std::vector<float> row(static_cast<size_t>(head_dim));
+  for (int64_t s = 0; s < count; ++s) {
+    const Sequence& sequence = sequences[static_cast<size_t>(s)];
+    c.name += fmt::format(" {}of{}", sequence.queries, sequence.length);
+    for (int64_t j = 0; j < sequence.length; ++j) {
+      int32_t& page = table[static_cast<size_t>(s * columns + j / kKvPageSize)];
+      if (j % kKvPageSize == 0) page = free_pages.back(), free_pages.pop_back();
+      for (int64_t plane = 0; plane < 2 * kv_heads; ++plane) {
+        for (float& v : row) v = normal(random);
+        const int64_t slot = int64_t{page} * kKvPageSize + j % kKvPageSize;
+        kv_store_row(dtype, row.data(), head_dim,
+                     kv.bytes.data() + kv_row_offset(kv_row_bytes(dtype, head_dim), 2 * kv_heads, slot, plane));
+      }
+    }
+    for (int64_t j = sequence.length - sequence.queries; j < sequence.length; ++j) {
+      positions.push_back(static_cast<int32_t>(j));
+      owners.push_back(static_cast<int32_t>(s));
+    }
+  }
+  const int64_t t = std::ssize(positions);
+  const double scale = 1 / std::sqrt(static_cast<double>(head_dim));
+  const Tensor q = floats(random, {tokens(t), heads * head_dim}, 2);
+  c.in = {slice(q, 3), kv, ints({tokens(t)}, positions), ints({tokens(t)}, owners),
+          ints({Dim(Symbol::kS, count), columns}, table)};
+  c.out = {output(q.type)};
+  c.attrs = {{"heads", heads}, {"kv_heads", kv_heads}, {"head_dim", head_dim}, {"scale", scale}, {"window", window}};
+
+  // A score has head_dim/8 + 4 roundings of terms that sum to at most |q|.|k|; softmax turns a score error e into a
+  // relative error 2e of each weight; weights and sums add 3 roundings a page and one a position; values are at most
+  // `largest`.
+  const std::vector<float> qs = values(q), kvs = read(kv.type, kv.bytes);
+  std::vector<double> bound(qs.size());
+  for (int64_t i = 0; i < t; ++i) {
+    for (int64_t h = 0; h < heads; ++h) {
+      const int64_t last = positions[static_cast<size_t>(i)],
+                    first = window > 0 ? std::max<int64_t>(0, last - window + 1) : 0;
+      double score_error = 0, largest = 0;
+      for (int64_t j = first; j <= last; ++j) {
+        const int64_t page = table[static_cast<size_t>(owners[static_cast<size_t>(i)] * columns + j / kKvPageSize)];
+        const int64_t slot = page * kKvPageSize + j % kKvPageSize, plane = h / (heads / kv_heads);
+        const float* key = kvs.data() + kv_row_offset(1, 2 * kv_heads, slot, plane) * head_dim;
+        const float* value = kvs.data() + kv_row_offset(1, 2 * kv_heads, slot, kv_heads + plane) * head_dim;
+        double terms = 0;
+        for (int64_t d = 0; d < head_dim; ++d) {
+          terms += std::fabs(static_cast<double>(qs[static_cast<size_t>((i * heads + h) * head_dim + d)]) * key[d]);
+          largest = std::max<double>(largest, std::fabs(value[d]));
+        }
+        score_error = std::max(score_error, u * (static_cast<double>(head_dim) / 8 + 6) * terms * scale);
+      }
+      const double steps = static_cast<double>(last - first + 1) + 3 * static_cast<double>(columns) + 8;
+      for (int64_t d = 0; d < head_dim; ++d) {
+        bound[static_cast<size_t>((i * heads + h) * head_dim + d)] = largest * (2 * score_error + steps * u);
+      }
+    }
+  }
+  c.tolerance = {bound};
+  return c;
+}
+
+std::vector<Case> attention(Random& random) {
+  const std::vector<Sequence> decode = {{1, 1}, {33, 1}, {32, 1}, {97, 1}}, chunk = {{82, 37}},
+                              mixed = {{70, 50}, {9, 1}, {3, 3}};
+  std::vector<Case> cases = {attention_case(random, {DType::kF32, 4, 2, 8, 0, {{5, 2}, {3, 1}}})};
+  for (const DType dtype : kKvTypes) {
+    for (const Shape& shape : std::initializer_list<Shape>{{dtype, 4, 2, 64, 0, decode},
+                                                           {dtype, 4, 2, 64, 0, chunk},
+                                                           {dtype, 8, 1, 32, 5, mixed},
+                                                           {dtype, 5, 5, 33, 0, mixed},
+                                                           {dtype, 3, 1, 7, 40, chunk},
+                                                           {dtype, 2, 2, 80, 0, decode},
+                                                           {dtype, 40, 1, 48, 32, decode},
+                                                           {dtype, 2, 1, 128, 0, mixed},
+                                                           {dtype, 1, 1, 1, 1, mixed}}) {
+      cases.push_back(attention_case(random, shape));
+    }
+  }
+  cases.push_back(attention_case(random, {DType::kF16, 2, 2, 256, 33, mixed}));
+  return cases;
+}
+
+}  // namespace
+
+std::vector<CaseList> ref_cases() {
+  return {{"add", elementwise, {}},
+          {"mul", elementwise, {}},
+          {"activation", activation, {}},
+          {"rms_norm", rms_norm, {}},
+          {"quantize", quantize, {}},
+          {"norm_quantize", norm_quantize, {}},
+          {"rope", rope, {{2, 0}}},
+          {"kv_write", kv_write, {}},
+          {"rope_kv_write", rope_kv_write, {{4, 0}}},
+          {"attention", attention, {{1, 0}, {4, 0}, {4, 1}}},
+          {"gather_rows", gather_rows, {{0, 0}}}};
+}
+
+}  // namespace ll::numerics
