@@ -118,8 +118,9 @@ class Lowering {
         return bad_data("tensor {} is {} in the model, expected {}", quote(name), ir::type_text(w->type),
                         ir::type_text(type));
       }
-      const SourceFile& file = spec_.sources[w->source];
-      add_tensor(name, type, {w->bytes, w->type.dtype, file.mapping.get(), static_cast<int32_t>(w->source), w->offset});
+      const MappedFile* mapping =
+          w->source >= 0 ? spec_.sources[static_cast<size_t>(w->source)].mapping.get() : nullptr;
+      add_tensor(name, type, {w->bytes, w->type.dtype, mapping, w->source, w->offset});
     }
     place(id, Space::kWeight, it->second, type);
     return {};
@@ -259,6 +260,7 @@ Result<PlanDraft> begin_plan(const ir::Graph& g, const ModelSpec& spec, const Pl
   plan.model.bos_token = spec.bos_token;
   plan.model.eos_tokens = spec.eos_tokens;
   plan.model.add_bos = spec.add_bos;
+  for (const SourceFile& f : spec.sources) draft.sources.push_back({f.name, f.bytes, f.mapping.get()});
   plan.max_batch = shape.max_batch;
   plan.page_size = static_cast<uint32_t>(kKvPageSize);
   plan.pages_per_sequence = (shape.context_length + plan.page_size - 1) / plan.page_size;

@@ -1,0 +1,238 @@
+#include "compiler/plan/explain.h"
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "kernels/check.h"
+
+namespace ll {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string size_text(uint64_t bytes) {
+  static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double value = static_cast<double>(bytes);
+  size_t unit = 0;
+  while (value >= 1024 && unit + 1 < std::size(kUnits)) {
+    value /= 1024;
+    ++unit;
+  }
+  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, kUnits[unit]);
+}
+
+std::string count_text(uint64_t count) {
+  static constexpr const char* kUnits[] = {"", " k", " M", " G", " T", " P"};
+  double value = static_cast<double>(count);
+  size_t unit = 0;
+  while (value >= 1000 && unit + 1 < std::size(kUnits)) {
+    value /= 1000;
+    ++unit;
+  }
+  return unit == 0 ? fmt::format("{}", count) : fmt::format("{:.1f}{}", value, kUnits[unit]);
+}
+
+// "@1024 f32[T<=8,256]", "'blk.0.attn_q.weight' q8_0:x16[256,256]", "tokens i32[T<=8]", "kv0", "logits f32[R<=8,4096]".
+std::string operand_text(const Plan& plan, const Operand& o) {
+  switch (o.space) {
+    case Space::kWeight:
+    case Space::kConstant:
+      return fmt::format("'{}' {}", plan.tensors[o.index].name, check::describe(o.type));
+    case Space::kInput:
+      return fmt::format("{} {}", step_inputs()[o.index].name, check::describe(o.type));
+    case Space::kKv:
+      return fmt::format("kv{}", o.index);
+    case Space::kOutput:
+      return fmt::format("logits {}", check::describe(o.type));
+    case Space::kArena:
+      break;
+  }
+  if (o.row_bytes == dense_row_bytes(o.type)) return fmt::format("@{} {}", o.offset, check::describe(o.type));
+  return fmt::format("@{} {} rows {} apart", o.offset, check::describe(o.type), o.row_bytes);
+}
+
+std::string attr_text(const AttrValue& value) {
+  if (const auto* i = std::get_if<int64_t>(&value)) return fmt::format("{}", *i);
+  if (const auto* f = std::get_if<double>(&value)) return fmt::format("{}", *f);
+  return fmt::format("\"{}\"", std::get<std::string_view>(value));
+}
+
+std::string launch_text(const Plan& plan, const Launch& l) {
+  std::string line = fmt::format("{} ", l.kernel->name);
+  for (size_t i = 0; i < l.inputs.size(); ++i) line += (i == 0 ? "" : ", ") + operand_text(plan, l.inputs[i]);
+  for (size_t i = 0; i < l.attrs.size(); ++i) {
+    line += fmt::format("{}{} = {}", i == 0 ? " {" : ", ", l.attrs[i].key, attr_text(l.attrs[i].value));
+  }
+  if (!l.attrs.empty()) line += "}";
+  for (size_t i = 0; i < l.outputs.size(); ++i) line += (i == 0 ? " -> " : ", ") + operand_text(plan, l.outputs[i]);
+  return line;
+}
+
+std::string program_line(const Program& p) {
+  return fmt::format(
+      "program {}: up to {} tokens, {} sequences, {} logit rows; {} launches, arena {}, scratch {} a thread", p.name,
+      p.max_tokens, p.max_sequences, p.max_rows, p.launches.size(), size_text(p.arena_bytes),
+      size_text(p.scratch_bytes));
+}
+
+// What launches of one kernel cost together.
+struct Total {
+  uint64_t launches = 0, bytes = 0, operations = 0;
+  void add(const Cost& cost) {
+    ++launches;
+    bytes += cost.bytes;
+    operations += cost.operations;
+  }
+};
+
+struct Totals {
+  Total all;
+  std::map<std::string_view, Total> by_kernel;
+  explicit Totals(const Program& p) {
+    for (const Launch& l : p.launches) {
+      all.add(l.cost);
+      by_kernel[l.kernel->name].add(l.cost);
+    }
+  }
+};
+
+uint64_t weight_bytes(const Plan& plan) {
+  uint64_t sum = 0;
+  for (const PlanTensor& t : plan.tensors) sum += t.bytes;
+  return sum;
+}
+
+Result<std::vector<size_t>> chosen(const Plan& plan, std::optional<size_t> program) {
+  if (program && *program >= plan.programs.size()) {
+    return usage("there is no program {}: the plan has {}, numbered from 0", *program, plan.programs.size());
+  }
+  std::vector<size_t> list;
+  for (size_t i = 0; i < plan.programs.size(); ++i) {
+    if (!program || *program == i) list.push_back(i);
+  }
+  return list;
+}
+
+std::string arena_text(const Launch& l) {
+  std::string text;
+  for (const Operand& o : l.outputs) {
+    if (o.space == Space::kArena) text += fmt::format("{}@{}", text.empty() ? "" : " ", o.offset);
+    if (o.space == Space::kOutput) text += fmt::format("{}logits", text.empty() ? "" : " ");
+  }
+  return text.empty() ? "-" : text;
+}
+
+std::string explain_program(const Program& p) {
+  std::string out = program_line(p) + "\n";
+  out += fmt::format("  {:>4}  {:<22} {:<18} {:<24} {:>10} {:>9}  {}\n", "", "op", "kernel", "shape", "bytes",
+                     "operations", "to");
+  for (size_t i = 0; i < p.launches.size(); ++i) {
+    const Launch& l = p.launches[i];
+    out += fmt::format("  {:>4}  {:<22} {:<18} {:<24} {:>10} {:>9}   {}\n", i, l.op, l.kernel->name,
+                       check::describe(l.outputs[0].type), size_text(l.cost.bytes), count_text(l.cost.operations),
+                       arena_text(l));
+  }
+  const Totals totals(p);
+  out += "  by kernel:\n";
+  for (const auto& [name, t] : totals.by_kernel) {
+    out += fmt::format(
+        "    {:<18} {:>5} launches {:>10} {:>9} operations {:>5.1f} % of bytes\n", name, t.launches, size_text(t.bytes),
+        count_text(t.operations),
+        totals.all.bytes == 0 ? 0.0 : 100.0 * static_cast<double>(t.bytes) / static_cast<double>(totals.all.bytes));
+  }
+  out += fmt::format("  total {} launches, {}, {} operations\n", totals.all.launches, size_text(totals.all.bytes),
+                     count_text(totals.all.operations));
+  return out;
+}
+
+Json cost_json(const Total& t) { return {{"launches", t.launches}, {"bytes", t.bytes}, {"operations", t.operations}}; }
+
+Json operand_json(const Plan& plan, const Operand& o) {
+  Json j = {{"space", space_name(o.space)}, {"type", check::describe(o.type)}};
+  if (o.space == Space::kWeight || o.space == Space::kConstant) j["name"] = plan.tensors[o.index].name;
+  if (o.space == Space::kInput) j["name"] = step_inputs()[o.index].name;
+  if (o.space == Space::kKv) j["index"] = o.index;
+  if (o.space == Space::kArena) {
+    j["offset"] = o.offset;
+    j["row_bytes"] = o.row_bytes;
+  }
+  return j;
+}
+
+Json launch_json(const Plan& plan, const Launch& l) {
+  Json in = Json::array(), out = Json::array(), attrs = Json::object();
+  for (const Operand& o : l.inputs) in.push_back(operand_json(plan, o));
+  for (const Operand& o : l.outputs) out.push_back(operand_json(plan, o));
+  for (const Attr& a : l.attrs) {
+    std::visit([&](const auto& value) { attrs[std::string(a.key)] = value; }, a.value);
+  }
+  return {{"op", l.op},
+          {"kernel", l.kernel->name},
+          {"inputs", in},
+          {"outputs", out},
+          {"attributes", attrs},
+          {"bytes", l.cost.bytes},
+          {"operations", l.cost.operations}};
+}
+
+}  // namespace
+
+std::string program_text(const Plan& plan) {
+  std::string out;
+  for (const Program& p : plan.programs) {
+    out += program_line(p) + "\n";
+    for (const Launch& l : p.launches) out += fmt::format("  %{} = {}\n", l.op, launch_text(plan, l));
+  }
+  return out;
+}
+
+Result<std::string> explain_text(const Plan& plan, std::optional<size_t> program) {
+  TRY_ASSIGN(const std::vector<size_t> list, chosen(plan, program));
+  std::string out =
+      fmt::format("{} for {}, {}context {}, up to {} sequences\n", plan.model.architecture, plan.target,
+                  plan.reference_kernels ? "reference kernels, " : "", plan.model.context_length, plan.max_batch);
+  out += fmt::format("memory: weights {}, arena {}, scratch {} a thread, KV {} a token ({} for {} pages of {})\n\n",
+                     size_text(weight_bytes(plan)), size_text(plan.arena_bytes), size_text(plan.scratch_bytes),
+                     size_text(plan.kv_bytes_per_token), size_text(plan.kv_pool_bytes), plan.pages, plan.page_size);
+  for (const size_t i : list) out += explain_program(plan.programs[i]) + "\n";
+  return out;
+}
+
+Result<std::string> explain_json(const Plan& plan, std::optional<size_t> program) {
+  TRY_ASSIGN(const std::vector<size_t> list, chosen(plan, program));
+  Json programs = Json::array();
+  for (const size_t i : list) {
+    const Program& p = plan.programs[i];
+    const Totals totals(p);
+    Json kernels = Json::object(), launches = Json::array();
+    for (const auto& [name, t] : totals.by_kernel) kernels[std::string(name)] = cost_json(t);
+    for (const Launch& l : p.launches) launches.push_back(launch_json(plan, l));
+    programs.push_back({{"index", i},
+                        {"name", p.name},
+                        {"max_tokens", p.max_tokens},
+                        {"max_sequences", p.max_sequences},
+                        {"max_rows", p.max_rows},
+                        {"arena_bytes", p.arena_bytes},
+                        {"scratch_bytes", p.scratch_bytes},
+                        {"total", cost_json(totals.all)},
+                        {"kernels", kernels},
+                        {"launches", launches}});
+  }
+  const Json root = {{"architecture", plan.model.architecture},
+                     {"target", plan.target},
+                     {"reference_kernels", plan.reference_kernels},
+                     {"context_length", plan.model.context_length},
+                     {"max_batch", plan.max_batch},
+                     {"memory",
+                      {{"weights", weight_bytes(plan)},
+                       {"arena", plan.arena_bytes},
+                       {"scratch_per_thread", plan.scratch_bytes},
+                       {"kv_per_token", plan.kv_bytes_per_token},
+                       {"kv_pool", plan.kv_pool_bytes}}},
+                     {"programs", programs}};
+  return root.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace ll
