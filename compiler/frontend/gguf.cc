@@ -192,6 +192,7 @@ std::string Value::describe() const {
 }
 
 std::optional<int64_t> Value::integer(uint64_t i) const {
+  if (i >= count_) return std::nullopt;
   switch (element_) {
     case ValueType::kU8:
       return load<uint8_t>(payload_, i);
@@ -215,13 +216,14 @@ std::optional<int64_t> Value::integer(uint64_t i) const {
 }
 
 std::optional<double> Value::number(uint64_t i) const {
+  if (i >= count_) return std::nullopt;
   if (element_ == ValueType::kF32) return load<float>(payload_, i);
   if (element_ == ValueType::kF64) return load<double>(payload_, i);
   return std::nullopt;
 }
 
 std::optional<bool> Value::boolean(uint64_t i) const {
-  if (element_ != ValueType::kBool) return std::nullopt;
+  if (i >= count_ || element_ != ValueType::kBool) return std::nullopt;
   return load<uint8_t>(payload_, i) != 0;
 }
 

@@ -56,7 +56,7 @@ class Value {
   uint64_t count() const { return count_; }       // of an array; else 1
   std::string describe() const;                   // "u32", "string[32000]"
 
-  // The value, or element i < count(), when its type is of that kind.
+  // The value, or element i; nullopt when there is no such element or it is of another kind.
   std::optional<int64_t> integer(uint64_t i = 0) const;  // u64 beyond int64 is nullopt; bool is no integer
   std::optional<double> number(uint64_t i = 0) const;    // f32, f64
   std::optional<bool> boolean(uint64_t i = 0) const;

@@ -1,4 +1,5 @@
-// A model as the compiler sees it, whatever file it came from: typed hyper-parameters, tensors under GGUF names, tokenizer.
+// A model as the compiler sees it, whatever file it came from: typed hyper-parameters, tensors under GGUF names,
+// tokenizer.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +26,8 @@ struct SourceFile {
   std::shared_ptr<const MappedFile> mapping;  // keeps `bytes` alive; null when the caller does
 };
 
-// One weight in its file's own order (Layout::kRows). Matrices keep the file's type. Vectors (norms, biases, rope_freqs) are
-// f32: those that the file stores otherwise are converted at load and have no source.
+// One weight in its file's own order (Layout::kRows). Matrices keep the file's type. Vectors (norms, biases,
+// rope_freqs) are f32: those that the file stores otherwise are converted at load and have no source.
 struct WeightTensor {
   TensorType type;                   // [N, K] or [N], slowest dimension first; numbers only
   std::span<const std::byte> bytes;  // rows one after another; not necessarily aligned
@@ -43,15 +44,16 @@ struct RopeSpec {
   double base = 10000.0;
   uint32_t dimensions = 0;  // rotary: dimensions of each head that turn; even, at most head_dim
   Scaling scaling = Scaling::kNone;
-  double factor = 1.0;              // how much longer the context became; all scalings
-  uint32_t original_context = 0;    // llama3, yarn: context length before scaling
-  double low_freq_factor = 1.0;     // llama3
-  double high_freq_factor = 4.0;    // llama3
-  double beta_fast = 32.0;          // yarn: rotations within original_context above which a frequency is kept
-  double beta_slow = 1.0;           // yarn: below which it is divided by factor
-  bool truncate = true;             // yarn: the two bounds are rounded outwards to whole dimensions
-  double attention_factor = 1.0;    // yarn: multiplies cos and sin (mscale)
-  bool frequency_divisors = false;  // tensor rope_freqs.weight f32 [dimensions / 2] divides the frequencies (GGUF llama3)
+  double factor = 1.0;            // how much longer the context became; all scalings
+  uint32_t original_context = 0;  // llama3, yarn: context length before scaling
+  double low_freq_factor = 1.0;   // llama3
+  double high_freq_factor = 4.0;  // llama3
+  double beta_fast = 32.0;        // yarn: rotations within original_context above which a frequency is kept
+  double beta_slow = 1.0;         // yarn: below which it is divided by factor
+  bool truncate = true;           // yarn: the two bounds are rounded outwards to whole dimensions
+  double attention_factor = 1.0;  // yarn: multiplies cos and sin (mscale)
+  bool frequency_divisors =
+      false;  // tensor rope_freqs.weight f32 [dimensions / 2] divides the frequencies (GGUF llama3)
 };
 
 // Validated: every number lies in the range its comment gives, and tensors have the shapes that follow from them.
@@ -62,17 +64,18 @@ struct HyperParameters {
   uint32_t block_count = 0;       // 1 .. 1024 layers
   uint32_t feed_forward_length = 0;
   uint32_t head_count = 0;
-  uint32_t head_count_kv = 0;     // divides head_count
-  uint32_t head_dim = 0;          // of queries, keys and values: 2 .. 1024
-  double rms_norm_eps = 0;        // 0 .. 1
-  std::string activation;         // "silu", "gelu", "gelu_tanh" or "relu"
+  uint32_t head_count_kv = 0;  // divides head_count
+  uint32_t head_dim = 0;       // of queries, keys and values: 2 .. 1024
+  double rms_norm_eps = 0;     // 0 .. 1
+  std::string activation;      // "silu", "gelu", "gelu_tanh" or "relu"
   RopeSpec rope;
   std::vector<uint32_t> windows;  // [block_count] sliding window of each layer; 0 sees everything
 };
 
 // Tensor names are GGUF's: token_embd.weight, output_norm.weight, output.weight (absent when tied to the embedding),
-// rope_freqs.weight, and per layer blk.I.{attn_norm,attn_q,attn_k,attn_v,attn_output,ffn_norm,ffn_gate,ffn_up,ffn_down}.weight
-// with .bias where the family has one. Everything the family's graph needs is there with the right shape, and nothing else.
+// rope_freqs.weight, and per layer
+// blk.I.{attn_norm,attn_q,attn_k,attn_v,attn_output,ffn_norm,ffn_gate,ffn_up,ffn_down}.weight with .bias where the
+// family has one. Everything the family's graph needs is there with the right shape, and nothing else.
 struct ModelSpec {
   std::string architecture;  // canonical family name, a row of arch/arch.h: "llama", "mistral", "qwen2"
   std::string name;          // general.name, or empty
@@ -90,7 +93,8 @@ struct ModelSpec {
 };
 
 // Loads a GGUF file (any shard of a split one) or a Hugging Face folder. Weights stay in the mapped files.
-// kNoInput: no such file. kBadData: malformed. kUnsupported: well formed, but of a family or with a feature we do not have.
+// kNoInput: no such file. kBadData: malformed. kUnsupported: well formed, but of a family or with a feature we do not
+// have.
 Result<ModelSpec> load_model(const std::string& path);
 
 // The same from bytes that outlive the result. A split GGUF is refused: its other shards cannot be found.
