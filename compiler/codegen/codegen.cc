@@ -16,8 +16,8 @@
 namespace ll {
 namespace {
 
-constexpr uint32_t kMostTokens = 512;  // of one step; longer prompts take several
-constexpr uint32_t kMostRows = 64;     // logits of a step: 64 rows of 128k words are 32 MiB
+constexpr int64_t kMostTokens = 512;  // of one step; longer prompts take several
+constexpr int64_t kMostRows = 64;     // logits of a step: 64 rows of 128k words are 32 MiB
 
 Status add_caches(const ir::Graph& g, Plan& plan) {
   std::map<int64_t, TensorType> types;
@@ -49,12 +49,12 @@ Status add_caches(const ir::Graph& g, Plan& plan) {
 // Lowers one graph to one program.
 class Lowering {
  public:
-  Lowering(const ir::Graph& graph, const Bucket& bucket, const ModelSpec& spec, PlanDraft& draft)
+  Lowering(const ir::Graph& graph, const StepSizes& sizes, const ModelSpec& spec, PlanDraft& draft)
       : g_(graph), spec_(spec), draft_(draft) {
-    program_.name = draft.intern(fmt::format("step-{}", bucket.tokens));
-    program_.max_tokens = bucket.tokens;
-    program_.max_sequences = bucket.sequences;
-    program_.max_rows = bucket.rows;
+    program_.name = draft.intern(fmt::format("step-{}", sizes.tokens));
+    program_.max_tokens = static_cast<uint32_t>(sizes.tokens);
+    program_.max_sequences = static_cast<uint32_t>(sizes.sequences);
+    program_.max_rows = static_cast<uint32_t>(sizes.rows);
     for (size_t i = 0; i < draft.plan.tensors.size(); ++i) {
       const PlanTensor& t = draft.plan.tensors[i];
       tensors_.emplace(key(t.name, t.type), static_cast<uint32_t>(i));
@@ -233,11 +233,15 @@ class Lowering {
 
 }  // namespace
 
-std::vector<Bucket> buckets(uint32_t context_length, uint32_t max_batch) {
-  const uint64_t most = uint64_t{context_length} * max_batch;
-  std::vector<Bucket> list;
-  for (uint32_t tokens = 1; tokens <= kMostTokens; tokens *= 2) {
-    list.push_back({tokens, std::min(tokens, max_batch), std::min(tokens, kMostRows)});
+std::vector<StepSizes> buckets(const Plan& plan) {
+  const int64_t batch = plan.max_batch, most = batch * plan.model.context_length;
+  std::vector<StepSizes> list;
+  for (int64_t tokens = 1; tokens <= kMostTokens; tokens *= 2) {
+    list.push_back({.tokens = tokens,
+                    .rows = std::min(tokens, kMostRows),
+                    .sequences = std::min(tokens, batch),
+                    .pages_per_sequence = plan.pages_per_sequence,
+                    .pages = plan.pages});
     if (tokens >= most) break;
   }
   return list;
@@ -277,8 +281,8 @@ Result<PlanDraft> begin_plan(const ir::Graph& g, const ModelSpec& spec, const Pl
   return draft;
 }
 
-Status add_program(const ir::Graph& graph, const Bucket& bucket, const ModelSpec& spec, PlanDraft& draft) {
-  return Lowering(graph, bucket, spec, draft).run();
+Status add_program(const ir::Graph& graph, const StepSizes& sizes, const ModelSpec& spec, PlanDraft& draft) {
+  return Lowering(graph, sizes, spec, draft).run();
 }
 
 }  // namespace ll

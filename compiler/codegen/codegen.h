@@ -5,20 +5,16 @@
 #include <vector>
 
 #include "compiler/frontend/model_spec.h"
+#include "compiler/passes/pipeline.h"
 #include "compiler/plan/draft.h"
 #include "ir/graph.h"
 #include "runtime/base/result.h"
 
 namespace ll {
 
-// Largest sizes of one program's steps.
-struct Bucket {
-  uint32_t tokens = 0, sequences = 0, rows = 0;
-};
-
 // The programs of a plan, ascending: 1, 2, 4, ... 512 tokens, up to the first that holds every token a step can have
-// (max_batch whole contexts). Sequences are bounded by max_batch, logit rows by 64.
-std::vector<Bucket> buckets(uint32_t context_length, uint32_t max_batch);
+// (max_batch whole contexts). Sequences are bounded by max_batch, logit rows by 64. Pages are those of the plan.
+std::vector<StepSizes> buckets(const Plan& plan);
 
 // What the plan is made for.
 struct PlanShape {
@@ -31,9 +27,9 @@ struct PlanShape {
 // be too large.
 Result<PlanDraft> begin_plan(const ir::Graph& graph, const ModelSpec& spec, const PlanShape& shape);
 
-// Appends one program. `graph` is specialised for `bucket`: symbols bounded, kernels chosen, arena offsets given
+// Appends one program. `graph` is specialised for `sizes`: symbols bounded, kernels chosen, arena offsets given
 // (attributes kernel, offset, row_bytes). Weights are looked up in `spec` by name and entered in the plan's table in
 // the order the graph names them.
-Status add_program(const ir::Graph& graph, const Bucket& bucket, const ModelSpec& spec, PlanDraft& draft);
+Status add_program(const ir::Graph& graph, const StepSizes& sizes, const ModelSpec& spec, PlanDraft& draft);
 
 }  // namespace ll

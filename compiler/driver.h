@@ -1,0 +1,54 @@
+// llcc compile as a function: a model, or a graph and the model it takes its weights from, becomes a plan.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "ir/graph.h"
+#include "kernels/type.h"
+#include "runtime/base/result.h"
+
+namespace ll {
+
+enum class Emit : uint8_t {
+  kPlan,    // writes CompileOptions::output
+  kIr,      // the graph as the front end made it; compiling that text gives the identical plan
+  kProgram  // the launch list of every program
+};
+
+struct CompileOptions {
+  std::string input;          // GGUF file, Hugging Face folder, or a graph (.llir)
+  std::string weights_model;  // the model a .llir graph takes its weights, tokenizer and template from
+  std::string output;         // Emit::kPlan alone
+  Emit emit = Emit::kPlan;
+  std::string target = "native";  // "cpu", or "native", which is the same here
+  std::optional<DType>
+      kv_type;  // f32, f16 or i8 (q8); absent: as a .llir graph says, f32 with reference_kernels, else f16
+  uint32_t context_length = 0;     // 0: the model's, at most kDefaultContext
+  uint32_t max_batch = 4;          // sequences a step may hold
+  bool embed_weights = true;       // false: the plan names the model's files
+  bool reference_kernels = false;  // scalar kernels on f32 activations: slow, the definition of correct
+  int threads = 2;                 // that repack weights; the plan does not depend on it
+  std::set<std::string, std::less<>> disabled_passes;
+  bool print_after_all = false;  // graphs after each pass, to stderr
+};
+
+inline constexpr uint32_t kDefaultContext = 4096;
+
+// What a compile is busy with: "reading the model", "weights" ... `total` is 0 for a stage that counts nothing.
+using Progress = std::function<void(std::string_view stage, uint64_t done, uint64_t total)>;
+
+// Returns the text that was asked for, empty for Emit::kPlan. The same model and options give the same bytes, wherever
+// the model lies and whatever machine compiles. An output appears whole or not at all.
+//   kUsage        options that contradict each other, an output that is one of the inputs
+//   kUnsupported  another target, or a model that this version cannot run
+Result<std::string> compile(const CompileOptions& options, const Progress& progress = {});
+
+// A .llir file as a verified graph.
+Result<ir::Graph> read_graph(const std::string& path);
+
+}  // namespace ll

@@ -1,0 +1,129 @@
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compiler/driver.h"
+#include "tools/llcc/commands.h"
+
+namespace ll {
+namespace {
+
+struct Options {
+  CompileOptions compile;
+  std::vector<std::string> weights;
+  std::vector<std::string> disabled;
+  std::string emit;
+  std::string kv_type;
+  bool progress = false, quiet = false;
+};
+
+// One line on a terminal that is written over and over; away from one, a line for each stage.
+class ProgressLine {
+ public:
+  explicit ProgressLine(bool terminal) : terminal_(terminal) {}
+  ~ProgressLine() {
+    if (terminal_ && shown_) fmt::print(stderr, "\r\x1b[K");
+  }
+
+  void show(std::string_view stage, uint64_t done, uint64_t total) {
+    const int percent = total == 0 ? -1 : static_cast<int>(done * 100 / total);
+    if (stage == stage_ && (percent == percent_ || (!terminal_ && percent != 100))) return;
+    stage_ = stage;
+    percent_ = percent;
+    const std::string text = percent < 0 ? fmt::format("{} ...", stage) : fmt::format("{} {} %", stage, percent);
+    if (terminal_) {
+      fmt::print(stderr, "\r\x1b[K{}", text);
+      std::fflush(stderr);
+    } else {
+      fmt::print(stderr, "{}\n", text);
+    }
+    shown_ = true;
+  }
+
+ private:
+  const bool terminal_;
+  bool shown_ = false;
+  std::string stage_;
+  int percent_ = -2;
+};
+
+Status run(Options o) {
+  static const std::map<std::string, Emit> kEmits = {{"", Emit::kPlan}, {"ir", Emit::kIr}, {"program", Emit::kProgram}};
+  static const std::map<std::string, DType> kKvTypes = {{"f32", DType::kF32}, {"f16", DType::kF16}, {"q8", DType::kI8}};
+  for (const std::string& w : o.weights) {
+    if (w == "embed" || w == "reference") {
+      o.compile.embed_weights = w == "embed";
+    } else if (o.compile.weights_model.empty()) {
+      o.compile.weights_model = w;
+    } else {
+      return usage("--weights names two models: '{}' and '{}'", o.compile.weights_model, w);
+    }
+  }
+  const auto emit = kEmits.find(o.emit);
+  if (emit == kEmits.end()) return usage("--emit {}: expected ir or program", o.emit);
+  o.compile.emit = emit->second;
+  if (!o.kv_type.empty()) {
+    const auto kv = kKvTypes.find(o.kv_type);
+    if (kv == kKvTypes.end()) return usage("--kv-type {}: expected f32, f16 or q8", o.kv_type);
+    o.compile.kv_type = kv->second;
+  }
+  o.compile.disabled_passes.insert(o.disabled.begin(), o.disabled.end());
+
+  const bool terminal = isatty(STDERR_FILENO) != 0;
+  std::unique_ptr<ProgressLine> line;
+  Progress progress;
+  if (!o.quiet && (o.progress || terminal)) {
+    line = std::make_unique<ProgressLine>(terminal);
+    progress = [&](std::string_view stage, uint64_t done, uint64_t total) { line->show(stage, done, total); };
+  }
+  const auto start = std::chrono::steady_clock::now();
+  const Result<std::string> text = compile(o.compile, progress);
+  line.reset();
+  if (!text) return text.error();
+  if (std::fwrite(text->data(), 1, text->size(), stdout) != text->size()) {
+    return error(Code::kIo, "cannot write to stdout");
+  }
+  if (progress && o.compile.emit == Emit::kPlan) {
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    fmt::print(stderr, "wrote {} in {:.1f} s\n", o.compile.output, seconds.count());
+  }
+  return {};
+}
+
+}  // namespace
+
+Command add_compile(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  app.add_option("MODEL", o->compile.input, "GGUF file, Hugging Face folder, or graph (.llir)")->required();
+  app.add_option("-o,--output", o->compile.output, "plan to write (.llcp)");
+  app.add_option("--target", o->compile.target, "cpu, or native, which is the same in this version");
+  app.add_option("--kv-type", o->kv_type, "element type of the KV cache: f32, f16 or q8 (default f16)");
+  app.add_option("--ctx-size", o->compile.context_length,
+                 fmt::format("longest sequence in tokens (default: the model's, at most {})", kDefaultContext));
+  app.add_option("--max-batch", o->compile.max_batch, "sequences that may run at once (default 4)");
+  app.add_option(
+         "--weights", o->weights,
+         "embed: in the plan (default); reference: the plan names the model's files; for a .llir graph also the "
+         "model it takes its weights from")
+      ->expected(1)
+      ->take_all();
+  app.add_flag("--reference-kernels", o->compile.reference_kernels,
+               "scalar kernels on f32 activations and KV: slow, the definition of correct");
+  app.add_option("--emit", o->emit,
+                 "print instead of writing a plan: ir (the graph, which compiles to the same plan) or "
+                 "program (the launches of every program)");
+  app.add_option("--disable-pass", o->disabled, "leave out a pass (may be given several times)")
+      ->expected(1)
+      ->take_all();
+  app.add_flag("--print-after-all", o->compile.print_after_all, "print the graph after every pass to stderr");
+  app.add_flag("--progress", o->progress, "show progress on stderr even when it is no terminal");
+  app.add_flag("-q,--quiet", o->quiet, "show no progress");
+  return [o] { return run(*o); };
+}
+
+}  // namespace ll
