@@ -1,6 +1,11 @@
-// The explicit list of kernels. A new kernel is one row here; the numerics suite then tests it.
+// The explicit list of kernels. A new kernel is one row here, or in kernels/linear.cc; the numerics suite then tests
+// it.
+#include <iterator>
+#include <vector>
+
 #include "kernels/cpu/avx2/avx2.h"
 #include "kernels/kernel.h"
+#include "kernels/linear.h"
 #include "kernels/ref/ref.h"
 
 namespace ll {
@@ -42,6 +47,13 @@ constexpr Kernel kKernels[] = {
 
 }  // namespace
 
-std::span<const Kernel> catalog() { return kKernels; }
+std::span<const Kernel> catalog() {
+  static const std::vector<Kernel> all = [] {
+    std::vector<Kernel> kernels(std::begin(kKernels), std::end(kKernels));
+    kernels.insert(kernels.end(), linear_kernels().begin(), linear_kernels().end());
+    return kernels;
+  }();
+  return all;
+}
 
 }  // namespace ll

@@ -226,6 +226,7 @@ void expect_near(const Case& c, const Outputs& got, const Outputs& want) {
 const std::vector<CaseList>& all_cases() {
   static const std::vector<CaseList> lists = [] {
     std::vector<CaseList> all = ref_cases();
+    for (CaseList& list : linear_cases()) all.push_back(std::move(list));
     return all;
   }();
   return lists;

@@ -1,0 +1,239 @@
+// Panels of kX16 (kernels/quant/layouts.h) times q8a tokens: one skeleton, instantiated with the traits of each format.
+// Include only from kernels/cpu/avx2/; everything has internal linkage.
+//
+// A unit of 64 bytes gives two registers of codes, rows 0-7 and rows 8-15 ("halves"), four consecutive k each.
+// vpmaddubsw multiplies them with four broadcast activation codes and adds pairs into 16 bits; some of those sums are
+// added up before vpmaddwd widens them, times the group's scale. How many: code * 127 * 2 * kFlush must stay below
+// 32768. Sums over 32 k are exact integers; they are scaled and added in f32 in ascending k, so no output depends on
+// kTokens.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "kernels/cpu/avx2/linear_dots.h"
+#include "kernels/quant/blocks.h"
+#include "kernels/quant/q8a.h"
+
+namespace ll::avx2 {
+namespace {
+
+// Traits of a format:
+//   kElements            of a block
+//   kLowBits, kHighBits  of a code: planes of a sub-block, the high one first
+//   kTable, kSigned      codes index kIq4Values; codes are signed bytes after unpacking
+//   kZero                subtracted from codes
+//   kGroup               0, 16 or 32 elements with one scale
+//   kSignedScale         group scales are int8 after decoding
+//   kMin                 the format has minima (grouped) or an addend (plain)
+//   kScaleBytes, kTailBytes
+//   decode(block, tail, scales)  grouped formats
+
+[[maybe_unused]] __m256i load(const std::byte* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+// f16 factors of eight rows.
+[[maybe_unused]] __m256 f16_values(const std::byte* p, int half) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16 * half)));
+}
+[[maybe_unused]] __m256i broadcast32(const void* p) {
+  int32_t v;
+  std::memcpy(&v, p, 4);
+  return _mm256_set1_epi32(v);
+}
+
+// Bits [from, from + bits) of every byte, moved to bit `to`.
+[[maybe_unused]] inline __attribute__((always_inline)) __m256i move_bits(__m256i v, int from, int bits, int to) {
+  __m256i moved = v;
+  if (from > to) moved = _mm256_srli_epi16(v, from - to);
+  if (from < to) moved = _mm256_slli_epi16(v, to - from);
+  return _mm256_and_si256(moved, _mm256_set1_epi8(static_cast<char>(((1 << bits) - 1) << to)));
+}
+
+// Group scales and minima of one block, a byte for each row: [group][16].
+struct GroupScales {
+  alignas(32) std::byte scale[16 * 16];
+  alignas(32) std::byte min[16 * 16];
+};
+[[maybe_unused]] inline void store(std::byte* p, __m256i v) { _mm256_store_si256(reinterpret_cast<__m256i*>(p), v); }
+
+// Eight rows' bytes as 16-bit pairs (s, s), one pair a row.
+template <bool kSignedBytes>
+__m256i spread(const std::byte* bytes) {
+  int64_t v;
+  std::memcpy(&v, bytes, 8);
+  const __m256i all = _mm256_set1_epi64x(v);
+  if constexpr (kSignedBytes) {
+    const __m256i high = _mm256_setr_epi8(-1, 0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3,  //
+                                          -1, 4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7);
+    return _mm256_srai_epi16(_mm256_shuffle_epi8(all, high), 8);
+  }
+  const __m256i low = _mm256_setr_epi8(0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3, -1,  //
+                                       4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7, -1);
+  return _mm256_shuffle_epi8(all, low);
+}
+
+// What one half of a sub-block is multiplied with.
+struct Factors {
+  __m256i scale[2];  // of k 0-15 and 16-31, pairs (s, s); ones for plain formats
+  __m256i pair;      // (scale[0], scale[1]): meets the two sums of q8a
+  __m256i min_pair;
+};
+
+template <class F>
+inline __attribute__((always_inline)) Factors factors_of(const GroupScales& scales, int sub, int half) {
+  Factors f;
+  if constexpr (F::kGroup == 16) {
+    for (int g = 0; g < 2; ++g) f.scale[g] = spread<F::kSignedScale>(scales.scale + 16 * (2 * sub + g) + 8 * half);
+    f.pair = _mm256_blend_epi16(f.scale[0], f.scale[1], 0xaa);
+    if constexpr (F::kMin) {
+      f.min_pair = _mm256_blend_epi16(spread<false>(scales.min + 32 * sub + 8 * half),
+                                      spread<false>(scales.min + 32 * sub + 16 + 8 * half), 0xaa);
+    }
+  } else if constexpr (F::kGroup == 32) {
+    f.scale[0] = f.scale[1] = f.pair = spread<F::kSignedScale>(scales.scale + 16 * sub + 8 * half);
+    if constexpr (F::kMin) f.min_pair = spread<false>(scales.min + 16 * sub + 8 * half);
+  } else {
+    f.scale[0] = f.scale[1] = f.pair = _mm256_set1_epi16(1);
+  }
+  if constexpr (!F::kMin || F::kGroup == 0) f.min_pair = f.pair;
+  return f;
+}
+
+// Codes of k 4g .. 4g+3 of eight rows.
+template <class F>
+inline __attribute__((always_inline)) void unpack(const std::byte* sub, int half, __m256i (&w)[8]) {
+  const std::byte* high = sub + 32 * half;
+  const std::byte* low = high + 64 * F::kHighBits;
+#pragma GCC unroll 8
+  for (int g = 0; g < 8; ++g) {
+    if constexpr (F::kLowBits == 8) w[g] = load(low + 64 * g);
+    if constexpr (F::kLowBits == 4) w[g] = move_bits(load(low + 64 * (g % 4)), g / 4 * 4, 4, 0);
+    if constexpr (F::kLowBits == 2) w[g] = move_bits(load(low + 64 * (g / 4)), g % 4 * 2, 2, 0);
+    if constexpr (F::kHighBits == 1) w[g] = _mm256_or_si256(w[g], move_bits(load(high), g, 1, F::kLowBits));
+    if constexpr (F::kHighBits == 2) {
+      w[g] = _mm256_or_si256(w[g], move_bits(load(high + 64 * (g / 4)), g % 4 * 2, 2, F::kLowBits));
+    }
+  }
+  if constexpr (F::kTable) {
+    const __m256i table =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(blocks::kIq4Values.data())));
+#pragma GCC unroll 8
+    for (int g = 0; g < 8; ++g) w[g] = _mm256_shuffle_epi8(table, w[g]);
+  }
+}
+
+// Products that fit 16 bits when added up; see above.
+template <class F>
+constexpr int flush_after() {
+  constexpr int kLargest = F::kSigned ? 128 : (1 << (F::kLowBits + F::kHighBits)) - 1;
+  for (int n = 8; n > 1; n /= 2) {
+    if (kLargest * 127 * 2 * n < 32768 && (F::kGroup != 16 || n <= 4)) return n;
+  }
+  return 1;
+}
+
+// Per row, the sum over 32 k of code * activation * scale.
+template <class F>
+inline __attribute__((always_inline)) __m256i dot_sub(const __m256i (&w)[8], const int8_t* x, const Factors& f) {
+  constexpr int kFlush = flush_after<F>();
+  __m256i sum = _mm256_setzero_si256();
+#pragma GCC unroll 8
+  for (int first = 0; first < 8; first += kFlush) {
+    __m256i part = _mm256_setzero_si256();
+#pragma GCC unroll 8
+    for (int g = first; g < first + kFlush; ++g) {
+      const __m256i a = broadcast32(x + 4 * g);
+      __m256i product;
+      if constexpr (F::kSigned) {
+        product = _mm256_maddubs_epi16(_mm256_abs_epi8(w[g]), _mm256_sign_epi8(a, w[g]));
+      } else {
+        product = _mm256_maddubs_epi16(w[g], a);
+      }
+      part = g == first ? product : _mm256_add_epi16(part, product);
+    }
+    const __m256i wide = _mm256_madd_epi16(part, f.scale[first / 4]);
+    sum = first == 0 ? wide : _mm256_add_epi32(sum, wide);
+  }
+  return sum;
+}
+
+template <class F, int kTokens>
+void dot_panel(const std::byte* panel, int64_t, int64_t k, const std::byte* x, int64_t x_row_bytes, float* out) {
+  constexpr int kSubs = F::kElements / 32;
+  constexpr int64_t kSubBytes = 64 * (F::kLowBits + F::kHighBits), kBlockBytes = F::kScaleBytes + kSubs * kSubBytes;
+  const int64_t count = k / F::kElements;
+  const std::byte* tails = panel + count * kBlockBytes;
+  Q8aRow token[kTokens];
+  for (int t = 0; t < kTokens; ++t) token[t] = q8a_row(x + t * x_row_bytes, k);
+  __m256 total[kTokens][2];
+  for (int t = 0; t < kTokens; ++t) total[t][0] = total[t][1] = _mm256_setzero_ps();
+
+  for (int64_t b = 0; b < count; ++b) {
+    const std::byte* block = panel + b * kBlockBytes;
+    const std::byte* tail = tails + b * F::kTailBytes;
+    [[maybe_unused]] GroupScales scales;
+    __m256 part[kTokens][2], low[kTokens][2];  // grouped: sums over the block before d and dmin
+    if constexpr (F::kGroup != 0) {
+      F::decode(block, tail, scales);
+      for (int t = 0; t < kTokens; ++t) {
+        part[t][0] = part[t][1] = low[t][0] = low[t][1] = _mm256_setzero_ps();
+      }
+    }
+    for (int s = 0; s < kSubs; ++s) {
+      const int64_t q = b * kSubs + s;
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) {
+        __m256i w[8];
+        unpack<F>(block + F::kScaleBytes + s * kSubBytes, h, w);
+        const Factors f = factors_of<F>(scales, s, h);
+#pragma GCC unroll 4
+        for (int t = 0; t < kTokens; ++t) {
+          __m256i sum = dot_sub<F>(w, token[t].codes + 32 * q, f);
+          const __m256i sums = broadcast32(token[t].sums + 2 * q);
+          const __m256 scale = _mm256_set1_ps(token[t].scales[q]);
+          if constexpr (F::kZero > 0) {
+            static_assert((F::kZero & (F::kZero - 1)) == 0);
+            const __m256i zeros = _mm256_slli_epi32(_mm256_madd_epi16(f.pair, sums), __builtin_ctz(F::kZero));
+            sum = _mm256_sub_epi32(sum, zeros);
+          }
+          const __m256 value = _mm256_cvtepi32_ps(sum);
+          if constexpr (F::kGroup != 0) {
+            part[t][h] = _mm256_fmadd_ps(value, scale, part[t][h]);
+          } else {
+            total[t][h] = _mm256_fmadd_ps(value, _mm256_mul_ps(f16_values(tail, h), scale), total[t][h]);
+          }
+          if constexpr (F::kMin) {
+            const __m256 min = _mm256_cvtepi32_ps(_mm256_madd_epi16(f.min_pair, sums));
+            if constexpr (F::kGroup != 0) {
+              low[t][h] = _mm256_fmadd_ps(min, scale, low[t][h]);
+            } else {
+              total[t][h] = _mm256_fmadd_ps(_mm256_mul_ps(min, scale), f16_values(tail + 32, h), total[t][h]);
+            }
+          }
+        }
+      }
+    }
+    if constexpr (F::kGroup != 0) {
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) {
+        const __m256 d = f16_values(tail, h);
+        for (int t = 0; t < kTokens; ++t) total[t][h] = _mm256_fmadd_ps(part[t][h], d, total[t][h]);
+        if constexpr (F::kMin) {
+          const __m256 m = f16_values(tail + 32, h);
+          for (int t = 0; t < kTokens; ++t) total[t][h] = _mm256_fnmadd_ps(low[t][h], m, total[t][h]);
+        }
+      }
+    }
+  }
+  for (int t = 0; t < kTokens; ++t) {
+    for (int h = 0; h < 2; ++h) _mm256_store_ps(out + 16 * t + 8 * h, total[t][h]);
+  }
+}
+
+template <class F>
+constexpr Dots dots_of(DType dtype) {
+  return {dtype, dot_panel<F, 1>, dot_panel<F, 2>, dot_panel<F, 4>};
+}
+
+}  // namespace
+}  // namespace ll::avx2

@@ -1,0 +1,249 @@
+// Cases of the linear family and embed for the numerics suite.
+#include <cmath>
+#include <cstring>
+
+#include "kernels/activation.h"
+#include "kernels/numerics.h"
+#include "kernels/quant/blocks.h"
+#include "kernels/quant/half.h"
+#include "kernels/quant/layouts.h"
+#include "kernels/quant/q8a.h"
+#include "kernels/ref/linear.h"
+
+namespace ll::numerics {
+namespace {
+
+using enum LinearForm;
+
+// A weight and, for each element, a bound of what a kernel adds and subtracts on the way to it:
+// |factor| * (|code| + 2 * zero) + |offset| for block formats (kernels/quant/blocks.h), |w| for the others.
+struct Weight {
+  Tensor tensor;
+  std::vector<double> magnitude;
+};
+
+// Blocks whose codes and scales are random bits and whose factors are ordinary numbers.
+void random_block(Random& random, const blocks::BlockFormat& format, std::byte* block, double* magnitude) {
+  for (int i = 0; i < format.bytes; ++i) block[i] = static_cast<std::byte>(random());
+  blocks::Fields f{};
+  format.read(block, f);
+  std::uniform_real_distribution<float> factor(-0.1f, 0.1f);
+  f.d = f32_to_f16(factor(random));
+  f.m = f32_to_f16(factor(random));
+  format.write(f, block);
+  for (int i = 0; i < format.elements; ++i) {
+    const int g = format.group > 0 ? i / format.group : 0;
+    double scale = 1, min = format.has_min ? 1 : 0;
+    if (format.group > 0) {
+      scale = format.packing == blocks::ScalePacking::kQ6K ? static_cast<int8_t>(f.scales[g])
+                                                           : f.scales[g] - format.scale_zero;
+      if (format.has_min) min = f.mins[g];
+    }
+    double code = f.codes[i];
+    if (format.low_bits == 8) code = static_cast<int8_t>(f.codes[i]);
+    if (format.table) code = blocks::kIq4Values[f.codes[i]];
+    magnitude[i] =
+        std::fabs(f16_to_f32(f.d) * scale) * (std::fabs(code) + 2 * format.zero) + std::fabs(f16_to_f32(f.m) * min);
+  }
+}
+
+Weight weight(Random& random, DType dtype, Layout layout, int64_t n, int64_t k) {
+  const int64_t row = row_bytes(dtype, k);
+  std::vector<std::byte> rows(static_cast<size_t>(n * row));
+  Weight w{{type(dtype, {n, k}, layout), 0, {}}, std::vector<double>(static_cast<size_t>(n * k))};
+  if (const blocks::BlockFormat* format = blocks::find(dtype)) {
+    for (int64_t b = 0; b < n * k / format->elements; ++b) {
+      random_block(random, *format, rows.data() + b * format->bytes, w.magnitude.data() + b * format->elements);
+    }
+  } else {
+    std::normal_distribution<float> normal;
+    std::vector<float> values(static_cast<size_t>(n * k));
+    for (float& v : values) v = normal(random);
+    find_format(dtype)->quantize(values.data(), n * k, rows.data());
+    find_format(dtype)->dequantize(rows.data(), n * k, values.data());
+    for (size_t i = 0; i < values.size(); ++i) w.magnitude[i] = std::fabs(values[i]);
+  }
+  if (layout == Layout::kX16) {
+    w.tensor.bytes.resize(static_cast<size_t>(*tensor_bytes(dtype, layout, n, k)));
+    for (int64_t first = 0; first < n; first += kPanelRows) {
+      repack_rows_to_x16(dtype, rows.data() + first * row, std::min(kPanelRows, n - first), k,
+                         w.tensor.bytes.data() + first * row);
+    }
+  } else {
+    w.tensor.bytes = std::move(rows);
+  }
+  return w;
+}
+
+Tensor tokens(Random& random, int64_t t, int64_t k, bool q8) {
+  Tensor x = floats(random, {Dim(Symbol::kT, t), k});
+  if (!q8) return x;
+  Tensor quantized{type(DType::kQ8A, {Dim(Symbol::kT, t), k}), 0, {}};
+  quantized.bytes.resize(static_cast<size_t>(t * q8a_row_bytes(k)));
+  for (int64_t i = 0; i < t; ++i) {
+    q8a_quantize_row(reinterpret_cast<const float*>(x.bytes.data()) + i * k, k,
+                     quantized.bytes.data() + i * q8a_row_bytes(k));
+  }
+  return quantized;
+}
+
+struct Shape {
+  int64_t n, k, t;
+  bool bias, slices;
+};
+
+// sum over k of |w| |x|, and the value of the sum, for each token and row.
+struct Products {
+  std::vector<double> size, value;
+};
+Products products(const Weight& w, const std::vector<float>& x, int64_t t) {
+  const int64_t n = w.tensor.type.dim(0).value, k = w.tensor.type.dim(1).value;
+  Products p{std::vector<double>(static_cast<size_t>(t * n)), std::vector<double>(static_cast<size_t>(t * n))};
+  std::vector<float> row(static_cast<size_t>(k));
+  for (int64_t r = 0; r < n; ++r) {
+    dequantize_row(w.tensor.type.dtype, w.tensor.type.layout, w.tensor.bytes.data(), r, k, row.data());
+    for (int64_t i = 0; i < t; ++i) {
+      double size = 0, value = 0;
+      for (int64_t j = 0; j < k; ++j) {
+        size += w.magnitude[static_cast<size_t>(r * k + j)] * std::fabs(x[static_cast<size_t>(i * k + j)]);
+        value += static_cast<double>(row[static_cast<size_t>(j)]) * x[static_cast<size_t>(i * k + j)];
+      }
+      p.size[static_cast<size_t>(i * n + r)] = size;
+      p.value[static_cast<size_t>(i * n + r)] = value;
+    }
+  }
+  return p;
+}
+
+// Roundings that one addend passes: at most k/8 additions in its lane and a few for lanes, scales, dequantization,
+// bias.
+double roundings(int64_t k) { return static_cast<double>(k) / 8 + 16; }
+
+Case make_case(Random& random, LinearForm form, bool q8, DType dtype, Layout layout, const Shape& s,
+               std::string_view act = "silu") {
+  const std::vector<DType> others = {DType::kQ8_0, q8 ? DType::kQ5_1 : DType::kF16};
+  const size_t count = form == kMerged ? 3 : form == kGated ? 2 : 1;
+  Case c;
+  c.name = std::string(dtype_name(dtype)) + " n=" + std::to_string(s.n) + " k=" + std::to_string(s.k) +
+           " t=" + std::to_string(s.t);
+  c.in.push_back(tokens(random, s.t, s.k, q8));
+  const std::vector<float> x = read(c.in[0].type, c.in[0].bytes);
+  std::vector<Products> sums;
+  std::vector<int64_t> rows;
+  for (size_t i = 0; i < count; ++i) {
+    const bool other = form == kMerged && i > 0 && s.k % 32 == 0;
+    const DType d = other ? others[i - 1] : dtype;
+    rows.push_back(form == kMerged ? s.n + static_cast<int64_t>(7 * i) : s.n);
+    const Weight w = weight(random, d, other ? (q8 ? Layout::kX16 : Layout::kRows) : layout, rows.back(), s.k);
+    sums.push_back(products(w, x, s.t));
+    c.in.push_back(w.tensor);
+  }
+  int64_t n = 0;
+  for (const int64_t r : rows) n += r;
+  if (form == kGated) n = s.n;
+  if (form == kAdd) c.in.push_back(floats(random, {Dim(Symbol::kT, s.t), n}));
+  const size_t first_bias = c.in.size();
+  for (size_t i = 0; s.bias && i < count; ++i) c.in.push_back(floats(random, {rows[i]}));
+  c.out.push_back(output(type(DType::kF32, {Dim(Symbol::kT, s.t), n})));
+  if (form == kMerged) c.attrs.push_back({"parts", static_cast<int64_t>(count)});
+  if (form == kGated) c.attrs.push_back({"act", act});
+  if (s.slices) {
+    c.out[0].row_bytes = 4 * n + 12;
+    if (!q8) c.in[0].row_bytes = 4 * s.k + 20;
+    if (form == kAdd) c.in[2].row_bytes = 4 * n + 4;
+  }
+
+  // Both levels stay within roundings(k) units of the exact sum, hence twice that apart.
+  std::vector<double> tolerance(static_cast<size_t>(s.t * n));
+  const auto bias = [&](size_t part, int64_t r) {
+    return s.bias ? read(c.in[first_bias + part].type, c.in[first_bias + part].bytes)[static_cast<size_t>(r)] : 0.0f;
+  };
+  for (int64_t t = 0; t < s.t; ++t) {
+    int64_t column = 0;
+    for (size_t i = 0; i < (form == kGated ? 1 : count); ++i) {
+      for (int64_t r = 0; r < rows[i]; ++r, ++column) {
+        const auto at = static_cast<size_t>(t * rows[i] + r);
+        const double unit = 2 * kEps * roundings(s.k);
+        double bound = unit * (sums[i].size[at] + std::fabs(bias(i, r)));
+        if (form == kGated) {
+          const double up_bound = unit * (sums[1].size[at] + std::fabs(bias(1, r)));
+          const double gate = sums[0].value[at] + bias(0, r), up = sums[1].value[at] + bias(1, r);
+          // |act'| <= 1.2 and |act(x)| <= |x|, or 0.2 below zero; the vector functions are within 64 roundings.
+          bound = 1.2 * bound + 64 * kEps * (std::fabs(gate) + 1);
+          bound =
+              bound * (std::fabs(up) + up_bound) + up_bound * (std::fabs(gate) + 0.2) + 4 * kEps * std::fabs(gate * up);
+        }
+        if (form == kAdd) bound += 2 * kEps * (sums[i].size[at] + 4);
+        tolerance[static_cast<size_t>(t * n + column)] = bound;
+      }
+    }
+  }
+  c.tolerance.push_back(std::move(tolerance));
+  return c;
+}
+
+template <LinearForm kForm>
+std::vector<Case> float_cases(Random& random) {
+  std::vector<Case> cases;
+  cases.push_back(make_case(random, kForm, false, DType::kF32, Layout::kRows, {5, 12, 3, false, false}));
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    cases.push_back(make_case(random, kForm, false, dtype, Layout::kRows, {1, 32, 1, true, false}));
+    cases.push_back(make_case(random, kForm, false, dtype, Layout::kRows, {17, 67, 2, false, true}, "gelu"));
+    cases.push_back(make_case(random, kForm, false, dtype, Layout::kRows, {48, 256, 5, true, true}, "gelu_tanh"));
+    cases.push_back(make_case(random, kForm, false, dtype, Layout::kRows, {9, 3, 17, false, false}, "relu"));
+    cases.push_back(make_case(random, kForm, false, dtype, Layout::kRows, {320, 8, 7, true, false}));
+  }
+  for (const Format& f : formats()) {
+    if (f.kind != FormatKind::kQuantized) continue;
+    cases.push_back(make_case(random, kForm, false, f.dtype, Layout::kRows, {5, 2 * f.block_elements, 3, true, false}));
+    cases.push_back(make_case(random, kForm, false, f.dtype, Layout::kX16, {19, f.block_elements, 2, false, true}));
+  }
+  return cases;
+}
+
+template <LinearForm kForm>
+std::vector<Case> q8_cases(Random& random) {
+  std::vector<Case> cases;
+  cases.push_back(make_case(random, kForm, true, DType::kQ4_0, Layout::kX16, {5, 32, 3, false, false}));
+  for (const Format& f : formats()) {
+    if (f.kind != FormatKind::kQuantized) continue;
+    const int64_t block = f.block_elements;
+    cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {1, block, 1, true, false}));
+    cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {17, 3 * block, 3, false, true}, "gelu"));
+    cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {48, 1024, 2, true, false}, "gelu_tanh"));
+    cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {5, 2 * block, 17, true, true}, "relu"));
+    cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {320, block, 5, false, false}));
+  }
+  return cases;
+}
+
+std::vector<Case> embed_cases(Random& random) {
+  std::vector<Case> cases;
+  for (const Format& f : formats()) {
+    if (!is_weight_dtype(f.dtype)) continue;
+    for (const Layout layout : {Layout::kRows, Layout::kX16}) {
+      if (!has_layout(f.dtype, layout)) continue;
+      const int64_t d = f.block_elements == 1 ? 37 : 2 * f.block_elements, v = 21;
+      const std::vector<int32_t> ids = {20, 0, 16, 15, 3, 20, 7};
+      Case c;
+      c.name = std::string(f.name) + " " + std::string(layout_name(layout));
+      c.in = {weight(random, f.dtype, layout, v, d).tensor, ints({Dim(Symbol::kT, std::ssize(ids))}, ids)};
+      c.out = {output(type(DType::kF32, {Dim(Symbol::kT, std::ssize(ids)), d}))};
+      if (layout == Layout::kX16) c.out[0].row_bytes = 4 * d + 4;
+      cases.push_back(std::move(c));
+    }
+  }
+  return cases;
+}
+
+}  // namespace
+
+std::vector<CaseList> linear_cases() {
+  return {{"linear", float_cases<kLinear>, {}},      {"merged_linear", float_cases<kMerged>, {}},
+          {"gated_linear", float_cases<kGated>, {}}, {"linear_add", float_cases<kAdd>, {}},
+          {"linear_q8", q8_cases<kLinear>, {}},      {"merged_linear_q8", q8_cases<kMerged>, {}},
+          {"gated_linear_q8", q8_cases<kGated>, {}}, {"linear_add_q8", q8_cases<kAdd>, {}},
+          {"embed", embed_cases, {{0, 0}}}};
+}
+
+}  // namespace ll::numerics
