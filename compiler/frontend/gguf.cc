@@ -344,15 +344,11 @@ Result<std::vector<float>> Metadata::get_floats(std::string_view key) const {
   return out;
 }
 
-bool is_gguf(std::span<const std::byte> bytes) {
-  return bytes.size() >= kMagic.size() && std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) == 0;
-}
-
 Result<File> parse(std::span<const std::byte> bytes) {
   File file;
   file.bytes = bytes;
   ByteReader in(bytes);
-  if (!is_gguf(bytes)) {
+  if (file_kind(bytes) != FileKind::kGguf) {
     if (const std::string_view what = recognize(bytes); !what.empty())
       return bad_data("not a GGUF file: this is {}", what);
     const auto magic = in.text(std::min<uint64_t>(kMagic.size(), bytes.size()));

@@ -127,7 +127,4 @@ struct File {
 // big-endian.
 Result<File> parse(std::span<const std::byte> bytes);
 
-// True when the bytes start like a GGUF file.
-bool is_gguf(std::span<const std::byte> bytes);
-
 }  // namespace ll::gguf

@@ -39,14 +39,26 @@ constexpr Row kRows[] = {
     {"<?xml", "an XML document (a download that failed)"},
 };
 
-}  // namespace
-
-std::string_view recognize(std::span<const std::byte> bytes) {
+// The first bytes, in lower case.
+std::string head_of(std::span<const std::byte> bytes) {
   std::string head;
   for (const std::byte b : bytes.first(std::min<size_t>(bytes.size(), 512))) {
     const char c = static_cast<char>(b);
     head.push_back(c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c);
   }
+  return head;
+}
+
+}  // namespace
+
+FileKind file_kind(std::span<const std::byte> bytes) {
+  const std::string_view head(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  if (head.starts_with("GGUF")) return FileKind::kGguf;
+  return head.starts_with("\x89LLCP") ? FileKind::kPlan : FileKind::kOther;
+}
+
+std::string_view recognize(std::span<const std::byte> bytes) {
+  const std::string head = head_of(bytes);
   for (const Row& row : kRows) {
     if (head.starts_with(row.start)) return row.what;
   }
