@@ -36,8 +36,7 @@ const OpDef* find_op(std::string_view name) {
 
 std::span<const AttrDef> reserved_attrs() {
   static constexpr AttrDef kReserved[] = {{"kernel", AttrKind::kText},
-                                          {"offset", AttrKind::kInteger, 0, int64_t{1} << 50},
-                                          {"row_bytes", AttrKind::kInteger, 0, int64_t{1} << 40}};
+                                          {"offset", AttrKind::kInteger, 0, int64_t{1} << 50}};
   return kReserved;
 }
 

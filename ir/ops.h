@@ -71,9 +71,9 @@ std::span<const OpDef* const> ops();
 const OpDef* find_op(std::string_view name);
 
 // Attributes that passes add to any op:
-//   kernel     text     catalog name of the kernel that computes it             (select_kernels)
-//   offset     integer  byte offset of result 0 in the arena                     (plan_memory)
-//   row_bytes  integer  distance between rows of result 0, where it is not dense (plan_memory)
+//   kernel   text     catalog name of the kernel that computes it                      (select_kernels)
+//   offset   integer  byte offset of result 0 in the arena; slices lie in what they are slices of, and the
+//                     returned value and KV caches lie outside the arena: none has it  (plan_memory)
 std::span<const AttrDef> reserved_attrs();
 
 // Checks counts, roles and attributes of one op, then infers its result types. Every message starts with the op's name.

@@ -27,6 +27,10 @@ using RewriteCounts = std::map<std::string, int64_t, std::less<>>;
 // Then values without uses are erased. kInternal after kMaxWalks walks: two patterns undo each other.
 Status rewrite(Graph& graph, std::span<const Pattern> patterns, RewriteCounts* counts = nullptr);
 
+// For patterns: every reader of the root's first result reads `value` instead, which takes over its name; the root is
+// erased.
+void replace(Graph& graph, OpId root, Value value);
+
 // Erases every op none of whose results is used, and their operands in turn. Returns how many.
 int64_t erase_dead(Graph& graph);
 

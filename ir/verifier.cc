@@ -69,6 +69,7 @@ class Verifier {
       }
     }
     TRY(types(op));
+    TRY(bounds(op));
     if (op.is("weight")) return weight(op);
     if (op.is("kv_cache")) return cache(id);
     if (op.is("embed")) return embed(op);
@@ -92,6 +93,20 @@ class Verifier {
       if (identical(stored[i], (*inferred)[i])) continue;
       return bad_data("{}: %{} is {}, expected {}", op.kind(), op.results[i].name, type_text(stored[i]),
                       type_text((*inferred)[i]));
+    }
+    return {};
+  }
+
+  Status bounds(const Op& op) {
+    for (const OpResult& r : op.results) {
+      for (int i = 0; i < r.type.rank; ++i) {
+        const Dim d = r.type.dim(i);
+        if (d.symbol == Symbol::kNone) continue;
+        const auto [first, fresh] = bounds_.emplace(d.symbol, d.value);
+        if (fresh || first->second == d.value) continue;
+        return bad_data("{}: %{} is {}, expected the bound {} that other values have", op.kind(), r.name,
+                        type_text(r.type), first->second);
+      }
     }
     return {};
   }
@@ -160,6 +175,7 @@ class Verifier {
   std::vector<bool> seen_;
   std::map<std::string_view, const OpResult*> weights_;
   std::map<int64_t, OpId> caches_;
+  std::map<Symbol, int64_t> bounds_;  // of T, R and S; 0 while not known
 };
 
 }  // namespace

@@ -10,6 +10,7 @@ namespace ll::ir {
 //   - every operand is defined before its use in the list; value names are well formed and unique
 //   - attributes are complete, known and in range; operand roles and shapes are right; inferred types equal the stored
 //   ones
+//   - T, R and S have one bound each
 //   - weights declared twice under one name have one type
 //   - each kv_cache has an index of its own and is written exactly once; only that write reads it, and only attention
 //   reads

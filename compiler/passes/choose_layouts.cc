@@ -1,0 +1,39 @@
+// Weights that integer kernels multiply are stored as those kernels read them, 16 rows interleaved (kX16). Everything
+// else keeps the file's order. A tied embedding reads the same copy: embed takes any layout, and one copy is what fits
+// in memory.
+#include <set>
+#include <string>
+
+#include "compiler/passes/passes.h"
+#include "kernels/quant/layouts.h"
+
+namespace ll {
+
+Status choose_layouts(ir::Graph& graph, PassContext& context) {
+  const auto order = graph.order();
+  std::set<std::string, std::less<>> interleaved;  // by tensor name: declared twice, a tensor is still one copy
+  for (const ir::OpId id : order) {
+    const ir::Op& op = graph.op(id);
+    if (op.operands.empty() || graph.type(op.operands[0]).dtype != DType::kQ8A) continue;
+    for (const ir::Value v : op.operands) {
+      const TensorType& t = graph.type(v);
+      if (graph.def(v).is("weight") && t.rank == 2 && has_layout(t.dtype, Layout::kX16)) {
+        interleaved.emplace(graph.def(v).attrs.text("name"));
+      }
+    }
+  }
+  int64_t x16 = 0, rows = 0;
+  for (const ir::OpId id : order) {
+    const ir::Op& op = graph.op(id);
+    if (!op.is("weight")) continue;
+    TensorType t = op.results[0].type;
+    const bool chosen = interleaved.contains(op.attrs.text("name"));
+    t.layout = chosen ? Layout::kX16 : Layout::kRows;
+    graph.set_type({id, 0}, t);
+    ++(chosen ? x16 : rows);
+  }
+  context.entry.notes.push_back(fmt::format("{} weights in x16, {} in rows", x16, rows));
+  return {};
+}
+
+}  // namespace ll
