@@ -197,9 +197,13 @@ LLRT_API llrt_status llrt_tokenize(const llrt_model* model, const char* text, si
 /* Turns tokens into text one at a time and never splits a code point: bytes wait until they are whole. */
 typedef struct llrt_detokenizer llrt_detokenizer;
 
-/* show_special: 1 spells special tokens out, 0 leaves them out. */
-LLRT_API llrt_status llrt_detokenizer_create(const llrt_model* model, int32_t show_special,
-                                             llrt_detokenizer** detokenizer);
+enum {
+  LLRT_SHOW_SPECIAL = 1, /* spell special tokens out; else they leave no text */
+  LLRT_CONTINUES = 2     /* the tokens go on after others: a leading space that the tokenizer adds to texts is kept */
+};
+
+/* `flags`: LLRT_SHOW_SPECIAL | LLRT_CONTINUES, or 0. */
+LLRT_API llrt_status llrt_detokenizer_create(const llrt_model* model, uint32_t flags, llrt_detokenizer** detokenizer);
 LLRT_API void llrt_detokenizer_free(llrt_detokenizer* detokenizer);
 /* Text that `token` completes, UTF-8, perhaps empty, ended by a zero byte that *size does not count; valid until the
  * next call on this detokenizer. `size` may be null. */
@@ -210,9 +214,10 @@ LLRT_API llrt_status llrt_detokenizer_flush(llrt_detokenizer* detokenizer, const
 
 /* ---- Facts ---- */
 
-/* Reads every byte of a plan and compares every checksum. On success *json (if not null) describes the plan; free it
- * with llrt_text_free. */
-LLRT_API llrt_status llrt_verify(const char* path, char** json);
+/* Reads every byte of a plan and compares every checksum, with those of the files it names (`model_dir` as in
+ * llrt_open_params, may be null). On success *json (if json is not null) describes the plan; free it with
+ * llrt_text_free. */
+LLRT_API llrt_status llrt_verify(const char* path, const char* model_dir, char** json);
 /* What this machine offers (CPU, instruction sets, threads, limits, memory) and, with a plan, what it needs, as JSON;
  * free it with llrt_text_free. `plan_path` may be null. */
 LLRT_API llrt_status llrt_doctor(const char* plan_path, char** json);

@@ -149,9 +149,9 @@ inline void decode(std::span<Session* const> sessions, std::span<const int32_t> 
 
 class Detokenizer {
  public:
-  explicit Detokenizer(const Model& model, bool show_special = false) {
+  explicit Detokenizer(const Model& model, uint32_t flags = LLRT_CONTINUES) {
     llrt_detokenizer* detokenizer = nullptr;
-    check(llrt_detokenizer_create(model.get(), show_special ? 1 : 0, &detokenizer));
+    check(llrt_detokenizer_create(model.get(), flags, &detokenizer));
     detokenizer_.reset(detokenizer);
   }
 
@@ -183,9 +183,9 @@ inline std::string take(char* text) {
   return text;
 }
 }  // namespace detail
-inline std::string verify(const std::string& path) {
+inline std::string verify(const std::string& path, const std::string& model_dir = "") {
   char* json = nullptr;
-  check(llrt_verify(path.c_str(), &json));
+  check(llrt_verify(path.c_str(), model_dir.empty() ? nullptr : model_dir.c_str(), &json));
   return detail::take(json);
 }
 inline std::string doctor(const std::string& plan_path = "") {

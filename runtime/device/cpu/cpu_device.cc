@@ -54,24 +54,39 @@ struct Sizes {
   }
 };
 
-// Parts of one mapping, each aligned.
-class Partition {
+// The parts of a device's working memory, as offsets into one mapping, each aligned.
+class WorkingLayout {
  public:
-  // Offset of the next part.
-  uint64_t add(uint64_t bytes) {
-    const uint64_t offset = size_;
-    const auto end = checked_add(size_, bytes);
-    const auto aligned = end ? checked_align_up(*end, kAlignment) : std::nullopt;
-    overflow_ |= !aligned;
-    size_ = aligned.value_or(0);
-    return offset;
+  WorkingLayout(const Plan& plan, int threads) {
+    uint64_t max_tokens = 0, max_sequences = 0;
+    for (const Program& program : plan.programs) {
+      max_tokens = std::max<uint64_t>(max_tokens, program.max_tokens);
+      max_sequences = std::max<uint64_t>(max_sequences, program.max_sequences);
+    }
+    arena = add(plan.arena_bytes);
+    logits = add(sizeof(float) * plan.max_rows * uint64_t{plan.model.vocab_size});
+    for (const StepInput& input : step_inputs()) {
+      const uint64_t columns = input.rank == 2 ? plan.pages_per_sequence : 1;
+      const uint64_t rows = input.symbol == Symbol::kT   ? max_tokens
+                            : input.symbol == Symbol::kS ? max_sequences
+                                                         : plan.max_rows;
+      inputs.push_back(add(sizeof(int32_t) * rows * columns));
+    }
+    for (int thread = 0; thread < threads; ++thread) scratch.push_back(add(plan.scratch_bytes));
   }
-  // nullopt when the sum overflowed.
-  std::optional<uint64_t> size() const { return overflow_ ? std::nullopt : std::optional(size_); }
+
+  uint64_t arena = 0, logits = 0;
+  std::vector<uint64_t> inputs;   // by step input
+  std::vector<uint64_t> scratch;  // by thread
+  uint64_t size = 0;              // saturates
 
  private:
-  uint64_t size_ = 0;
-  bool overflow_ = false;
+  uint64_t add(uint64_t bytes) {
+    const uint64_t offset = size;
+    const auto end = checked_add(size, bytes);
+    size = end ? checked_align_up(*end, kAlignment).value_or(UINT64_MAX) : UINT64_MAX;
+    return offset;
+  }
 };
 
 class CpuDevice final : public Device {
@@ -104,30 +119,12 @@ class CpuDevice final : public Device {
 Status CpuDevice::allocate(int threads) {
   TRY_ASSIGN(team_, Team::create(threads));
   TRY_ASSIGN(kv_, AnonymousMemory::map(plan_.kv_pool_bytes, "the KV pool"));
-  uint64_t max_tokens = 0, max_sequences = 0;
-  for (const Program& program : plan_.programs) {
-    max_tokens = std::max<uint64_t>(max_tokens, program.max_tokens);
-    max_sequences = std::max<uint64_t>(max_sequences, program.max_sequences);
-  }
-  Partition partition;
-  const uint64_t arena = partition.add(plan_.arena_bytes);
-  const uint64_t logits = partition.add(sizeof(float) * plan_.max_rows * uint64_t{plan_.model.vocab_size});
-  std::vector<uint64_t> inputs, scratch;
-  for (const StepInput& input : step_inputs()) {
-    const uint64_t columns = input.rank == 2 ? plan_.pages_per_sequence : 1;
-    const uint64_t rows = input.symbol == Symbol::kT   ? max_tokens
-                          : input.symbol == Symbol::kS ? max_sequences
-                                                       : plan_.max_rows;
-    inputs.push_back(partition.add(sizeof(int32_t) * rows * columns));
-  }
-  for (int thread = 0; thread < threads; ++thread) scratch.push_back(partition.add(plan_.scratch_bytes));
-  const auto size = partition.size();
-  if (!size) return error(Code::kOutOfMemory, "arena, logits and scratch exceed the address space");
-  TRY_ASSIGN(working_, AnonymousMemory::map(*size, "the arena"));
-  arena_ = working_.data() + arena;
-  logits_ = working_.data() + logits;
-  for (const uint64_t offset : inputs) inputs_.push_back(working_.data() + offset);
-  for (const uint64_t offset : scratch) scratch_.push_back(working_.data() + offset);
+  const WorkingLayout layout(plan_, threads);
+  TRY_ASSIGN(working_, AnonymousMemory::map(layout.size, "the arena, logits and scratch"));
+  arena_ = working_.data() + layout.arena;
+  logits_ = working_.data() + layout.logits;
+  for (const uint64_t offset : layout.inputs) inputs_.push_back(working_.data() + offset);
+  for (const uint64_t offset : layout.scratch) scratch_.push_back(working_.data() + offset);
   return {};
 }
 
@@ -238,6 +235,8 @@ Result<std::span<const float>> CpuDevice::run(size_t index, const Step& step) {
 }
 
 }  // namespace
+
+uint64_t working_bytes(const Plan& plan, int threads) { return WorkingLayout(plan, threads).size; }
 
 Result<std::unique_ptr<Device>> open_cpu_device(const Plan& plan, Weights weights, const CpuOptions& options) {
   Isa isa = options.isa.value_or(best_isa());

@@ -15,6 +15,10 @@ struct CpuOptions {
   std::optional<Isa> isa;  // absent: best_isa(). A plan of reference kernels runs at kScalar whatever is asked
 };
 
+// Bytes of the arena, step inputs, logits and each thread's scratch; the largest uint64_t when no address space holds
+// them.
+uint64_t working_bytes(const Plan& plan, int threads);
+
 // Memory for the arena, the KV pool (address space; pages are taken when first written), step inputs, logits and each
 // thread's scratch is taken here, so run() allocates nothing. kUnsupported for a level this machine lacks, kUsage for
 // more than kMaxThreads threads, kOutOfMemory for what cannot be mapped.

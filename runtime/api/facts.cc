@@ -1,0 +1,100 @@
+#include <nlohmann/json.hpp>
+
+#include "runtime/api/handles.h"
+#include "runtime/api/status.h"
+#include "runtime/device/cpu/cpu_device.h"
+#include "runtime/device/cpu/machine.h"
+#include "runtime/plan/describe.h"
+
+namespace ll::api {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+Json describe(const Machine& machine) {
+  Json levels = Json::object();
+  for (int level = 0; level < kIsaCount; ++level) {
+    levels[isa_name(static_cast<Isa>(level))] = static_cast<Isa>(level) <= best_isa();
+  }
+  const auto limit = [](auto value) { return value > 0 ? Json(value) : Json(nullptr); };
+  return {{"cpu", machine.cpu},
+          {"cpus", machine.cpus},
+          {"allowed_cpus", machine.allowed_cpus},
+          {"allowed_cores", machine.allowed_cores},
+          {"cgroup_cpus", limit(machine.cgroup_cpus)},
+          {"threads", default_threads(machine)},
+          {"isa", levels},
+          {"best_isa", isa_name(best_isa())},
+          {"last_level_cache_bytes", machine.l3_bytes},
+          {"memory_bytes", machine.memory_bytes},
+          {"available_bytes", machine.available_bytes},
+          {"cgroup_memory_bytes", limit(machine.cgroup_memory_bytes)},
+          {"transparent_huge_pages", machine.transparent_huge_pages}};
+}
+
+Json needs(const Plan& plan, const Machine& machine) {
+  uint64_t mapped = 0, repacked = 0;
+  for (const PlanTensor& tensor : plan.tensors) (tensor.source < 0 ? mapped : repacked) += tensor.bytes;
+  const uint64_t working = working_bytes(plan, default_threads(machine));
+  uint64_t available = machine.available_bytes;
+  if (machine.cgroup_memory_bytes > 0) available = std::min(available, machine.cgroup_memory_bytes);
+  const uint64_t total = mapped + repacked + plan.kv_pool_bytes + working;
+  Json sources = Json::array();
+  for (const PlanSource& source : plan.sources) sources.push_back(source.name);
+  return {{"architecture", plan.model.architecture},
+          {"name", plan.model.name},
+          {"target", plan.target},
+          {"reference_kernels", plan.reference_kernels},
+          {"isa", isa_name(plan.reference_kernels ? Isa::kScalar : best_isa())},
+          {"context_length", plan.model.context_length},
+          {"max_batch", plan.max_batch},
+          {"mapped_weight_bytes", mapped},
+          {"repacked_weight_bytes", repacked},
+          {"source_files", sources},
+          {"kv_pool_bytes", plan.kv_pool_bytes},
+          {"kv_bytes_per_token", plan.kv_bytes_per_token},
+          {"working_bytes", working},
+          {"total_bytes", total},
+          {"fits_in_available_memory", available == 0 || total <= available}};
+}
+
+}  // namespace
+
+extern "C" {
+
+llrt_status llrt_verify(const char* path, const char* model_dir, char** json) {
+  return guard([&]() -> Status {
+    if (json != nullptr) *json = nullptr;
+    TRY(need(path, "path"));
+    OpenOptions options;
+    options.verify_weights = true;
+    TRY_ASSIGN(const ValidatedPlan plan, open_plan(path, options));
+    if (!plan->tokenizer.empty()) TRY(read_tokenizer(*plan));
+    if (!plan->sources.empty()) {
+      TRY(Weights::load(plan, model_dir == nullptr ? "" : model_dir, default_threads(read_machine())));
+    }
+    if (json != nullptr) *json = copy_text(describe_plan_json(*plan));
+    return {};
+  });
+}
+
+llrt_status llrt_doctor(const char* plan_path, char** json) {
+  return guard([&]() -> Status {
+    TRY(need(json, "json"));
+    *json = nullptr;
+    const Machine machine = read_machine();
+    Json facts = {{"version", llrt_version()}, {"api_version", LLRT_API_VERSION}, {"machine", describe(machine)}};
+    if (plan_path != nullptr) {
+      TRY_ASSIGN(const ValidatedPlan plan, open_plan(plan_path));
+      facts["plan"] = needs(*plan, machine);
+    }
+    *json = copy_text(dump(facts));
+    return {};
+  });
+}
+
+}  // extern "C"
+
+}  // namespace ll::api
