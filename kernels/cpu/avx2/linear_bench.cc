@@ -1,0 +1,106 @@
+// linear and linear_q8 on one thread at the AVX2 level: GEMV (1 token) and prefill. GB/s counts the weights' bytes once
+// a launch; GMAC/s counts multiplications.
+#include <benchmark/benchmark.h>
+
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <string>
+
+#include "kernels/kernel.h"
+#include "kernels/quant/layouts.h"
+#include "kernels/quant/q8a.h"
+
+namespace ll {
+namespace {
+
+struct Free {
+  void operator()(std::byte* p) const { std::free(p); }
+};
+using Memory = std::unique_ptr<std::byte, Free>;
+Memory allocate(int64_t bytes) {
+  return Memory(static_cast<std::byte*>(std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64))));
+}
+
+// [n, k] of this dtype in the layout of its kernel: one block row repeated (timing does not depend on values).
+Memory make_weight(DType dtype, Layout layout, int64_t n, int64_t k) {
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<size_t>(k));
+  for (float& v : values) v = normal(random);
+  const int64_t row = row_bytes(dtype, k);
+  std::vector<std::byte> rows(static_cast<size_t>(kPanelRows * row));
+  for (int64_t r = 0; r < kPanelRows; ++r) find_format(dtype)->quantize(values.data(), k, rows.data() + r * row);
+  Memory w = allocate(*tensor_bytes(dtype, layout, n, k));
+  for (int64_t r = 0; r < n; r += kPanelRows) {
+    if (layout == Layout::kX16) {
+      repack_rows_to_x16(dtype, rows.data(), kPanelRows, k, w.get() + r * row);
+    } else {
+      std::copy(rows.begin(), rows.end(), w.get() + r * row);
+    }
+  }
+  return w;
+}
+
+void linear(benchmark::State& state, DType dtype) {
+  if (best_isa() < Isa::kAvx2) return state.SkipWithError("this machine lacks avx2");
+  const int64_t n = state.range(0), k = state.range(1), tokens = state.range(2);
+  const bool q8 = is_quantized_dtype(dtype);
+  const Layout layout = q8 ? Layout::kX16 : Layout::kRows;
+  const Memory w = make_weight(dtype, layout, n, k), y = allocate(4 * tokens * n);
+  const int64_t x_row = row_bytes(q8 ? DType::kQ8A : DType::kF32, k);
+  const Memory x = allocate(tokens * x_row);
+  std::vector<float> values(static_cast<size_t>(k));
+  for (int64_t i = 0; i < k; ++i) values[static_cast<size_t>(i)] = static_cast<float>(i % 17) - 8;
+  for (int64_t t = 0; t < tokens; ++t) {
+    if (q8) {
+      q8a_quantize_row(values.data(), k, x.get() + t * x_row);
+    } else {
+      find_format(DType::kF32)->quantize(values.data(), k, x.get() + t * x_row);
+    }
+  }
+  const TensorView in[] = {{x.get(), x_row, q8 ? DType::kQ8A : DType::kF32, Layout::kRows, 2, {tokens, k}},
+                           {w.get(), row_bytes(dtype, k), dtype, layout, 2, {n, k}}};
+  const TensorView out[] = {{y.get(), 4 * n, DType::kF32, Layout::kRows, 2, {tokens, n}}};
+  const KernelFn fn = kernel_fn(*find_kernel(q8 ? "linear_q8" : "linear"), Isa::kAvx2);
+  for (auto _ : state) fn({in, out, Attrs(), 0, 1, {}});
+  const auto runs = static_cast<double>(state.iterations());
+  state.counters["GB/s"] = benchmark::Counter(runs * 1e-9 * static_cast<double>(*tensor_bytes(dtype, layout, n, k)),
+                                              benchmark::Counter::kIsRate);
+  state.counters["GMAC/s"] =
+      benchmark::Counter(runs * 1e-9 * static_cast<double>(n * k * tokens), benchmark::Counter::kIsRate);
+}
+
+// What a core can stream: the roof of GEMV.
+void stream(benchmark::State& state) {
+  const int64_t bytes = state.range(0);
+  const Memory memory = allocate(bytes);
+  auto* words = reinterpret_cast<uint64_t*>(memory.get());
+  for (int64_t i = 0; i < bytes / 8; ++i) words[i] = static_cast<uint64_t>(i);
+  for (auto _ : state) {
+    uint64_t sum[8] = {};
+    for (int64_t i = 0; i < bytes / 8; i += 8) {
+      for (int l = 0; l < 8; ++l) sum[l] ^= words[i + l];
+    }
+    benchmark::DoNotOptimize(sum);
+  }
+  state.counters["GB/s"] = benchmark::Counter(
+      static_cast<double>(state.iterations()) * 1e-9 * static_cast<double>(bytes), benchmark::Counter::kIsRate);
+}
+
+}  // namespace
+}  // namespace ll
+
+int main(int argc, char** argv) {
+  benchmark::RegisterBenchmark("stream", ll::stream)->Arg(64 << 20)->Arg(256 << 10);
+  for (const ll::Format& f : ll::formats()) {
+    if (!ll::is_weight_dtype(f.dtype)) continue;
+    const std::string name(f.name);
+    auto* bench = benchmark::RegisterBenchmark(name.c_str(), ll::linear, f.dtype);
+    bench->ArgNames({"n", "k", "tokens"})->Unit(benchmark::kMicrosecond);
+    bench->Args({16384, 4096, 1})->Args({256, 1024, 1})->Args({512, 4096, 64});
+  }
+  benchmark::Initialize(&argc, argv);
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}

@@ -1,0 +1,195 @@
+// Laws of the linear family at every level: an output's bits do not depend on how many tokens share the launch, nor on
+// the fusion it is computed in.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "kernels/kernel.h"
+#include "kernels/quant/layouts.h"
+#include "kernels/quant/q8a.h"
+
+namespace ll {
+namespace {
+
+struct Operand {
+  std::vector<std::byte> bytes;
+  TensorType type;
+
+  TensorView view() {
+    const int64_t row = type.rank == 1 ? 4 : row_bytes(type.dtype, type.last().value);
+    TensorView v{bytes.data(), row, type.dtype, type.layout, type.rank, {}};
+    for (int i = 0; i < type.rank; ++i) v.dims[static_cast<size_t>(i)] = type.dim(i).value;
+    return v;
+  }
+  // Rows [first, first + count).
+  Operand rows(int64_t first, int64_t count) const {
+    const int64_t row = row_bytes(type.dtype, type.last().value);
+    Operand part{{bytes.begin() + first * row, bytes.begin() + (first + count) * row}, type};
+    part.type.dims[0] = Dim(count);
+    return part;
+  }
+};
+
+TensorType matrix(DType dtype, int64_t rows, int64_t columns, Layout layout = Layout::kRows) {
+  return {dtype, layout, 2, {Dim(rows), Dim(columns)}};
+}
+
+class Linear : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (GetParam() > best_isa()) GTEST_SKIP() << "this machine lacks " << isa_name(GetParam());
+  }
+
+  std::vector<float> normals(int64_t n) {
+    std::vector<float> values(static_cast<size_t>(n));
+    for (float& v : values) v = normal_(random_);
+    return values;
+  }
+  Operand floats(int64_t rows, int64_t columns) {
+    const std::vector<float> values = normals(rows * columns);
+    const auto bytes = std::as_bytes(std::span(values));
+    return {{bytes.begin(), bytes.end()}, matrix(DType::kF32, rows, columns)};
+  }
+  Operand vector(int64_t n) {
+    Operand v = floats(1, n);
+    v.type = {DType::kF32, Layout::kRows, 1, {Dim(n)}};
+    return v;
+  }
+  Operand tokens(int64_t t, int64_t k, bool q8) {
+    Operand x = floats(t, k);
+    if (!q8) return x;
+    Operand q{std::vector<std::byte>(static_cast<size_t>(t * q8a_row_bytes(k))), matrix(DType::kQ8A, t, k)};
+    for (int64_t i = 0; i < t; ++i) {
+      q8a_quantize_row(reinterpret_cast<const float*>(x.bytes.data()) + i * k, k,
+                       q.bytes.data() + i * q8a_row_bytes(k));
+    }
+    return q;
+  }
+  Operand weight(DType dtype, int64_t n, int64_t k) {
+    const Layout layout = is_quantized_dtype(dtype) ? Layout::kX16 : Layout::kRows;
+    const std::vector<float> values = normals(n * k);
+    std::vector<std::byte> rows(static_cast<size_t>(n * row_bytes(dtype, k)));
+    find_format(dtype)->quantize(values.data(), n * k, rows.data());
+    if (layout == Layout::kRows) return {rows, matrix(dtype, n, k)};
+    Operand w{std::vector<std::byte>(static_cast<size_t>(*tensor_bytes(dtype, layout, n, k))),
+              matrix(dtype, n, k, layout)};
+    for (int64_t r = 0; r < n; r += kPanelRows) {
+      repack_rows_to_x16(dtype, rows.data() + r * row_bytes(dtype, k), std::min(kPanelRows, n - r), k,
+                         w.bytes.data() + r * row_bytes(dtype, k));
+    }
+    return w;
+  }
+
+  // Output 0, `columns` wide, of one launch.
+  Operand run(const std::string& name, std::vector<Operand> in, int64_t columns, std::vector<Attr> attrs = {},
+              int threads = 1) {
+    const int64_t rows = in[0].type.dim(0).value;
+    Operand y{std::vector<std::byte>(static_cast<size_t>(4 * rows * columns)), matrix(DType::kF32, rows, columns)};
+    std::vector<TensorType> types;
+    std::vector<TensorView> views;
+    for (Operand& o : in) {
+      types.push_back(o.type);
+      views.push_back(o.view());
+    }
+    const Kernel* kernel = find_kernel(name);
+    const LaunchSpec spec{types, {&y.type, 1}, Attrs(attrs)};
+    const Status checked = kernel->check(spec);
+    EXPECT_TRUE(checked) << name << ": " << checked.error().message;
+    std::vector<std::byte> scratch(kernel->scratch != nullptr ? kernel->scratch(spec) + 64 : 64);
+    void* aligned = scratch.data();
+    size_t space = scratch.size();
+    std::align(64, space - 64, aligned, space);
+    const TensorView out = y.view();
+    for (int thread = 0; thread < threads; ++thread) {
+      kernel_fn(*kernel, GetParam())(
+          {views, {&out, 1}, Attrs(attrs), thread, threads, {static_cast<std::byte*>(aligned), space}});
+    }
+    return y;
+  }
+
+  static std::vector<DType> dtypes(bool q8) {
+    std::vector<DType> list;
+    for (const Format& f : formats()) {
+      if (f.kind == (q8 ? FormatKind::kQuantized : FormatKind::kFloat)) list.push_back(f.dtype);
+    }
+    return list;
+  }
+
+ private:
+  std::mt19937 random_{11};
+  std::normal_distribution<float> normal_;
+};
+
+TEST_P(Linear, TokensDoNotDependOnTheirCompany) {
+  for (const bool q8 : {false, true}) {
+    for (const DType dtype : dtypes(q8)) {
+      const int64_t n = 37, k = q8 ? 512 : 77, t = 23;
+      const Operand w = weight(dtype, n, k), bias = vector(n), x = tokens(t, k, q8);
+      const std::string name = q8 ? "linear_q8" : "linear";
+      const Operand all = run(name, {x, w, bias}, n);
+      for (const int64_t chunk : {1, 2, 3, 5, 7, 16}) {
+        for (int64_t first = 0; first < t; first += chunk) {
+          const int64_t count = std::min(chunk, t - first);
+          ASSERT_EQ(run(name, {x.rows(first, count), w, bias}, n).bytes, all.rows(first, count).bytes)
+              << dtype_name(dtype) << " tokens " << first << " to " << first + count;
+        }
+      }
+      for (const int threads : {2, 3, 8}) ASSERT_EQ(run(name, {x, w, bias}, n, {}, threads).bytes, all.bytes);
+    }
+  }
+}
+
+TEST_P(Linear, FusedFormsGiveTheBitsOfWhatTheyFuse) {
+  for (const bool q8 : {false, true}) {
+    const std::string suffix = q8 ? "_q8" : "";
+    for (const DType dtype : dtypes(q8)) {
+      const int64_t n = 21, m = 35, k = 256, t = 6;
+      const Operand w1 = weight(dtype, n, k), w2 = weight(dtype, n, k), w3 = weight(dtype, m, k), b1 = vector(n),
+                    b2 = vector(n), b3 = vector(m), x = tokens(t, k, q8), residual = floats(t, n);
+      const Operand y1 = run("linear" + suffix, {x, w1, b1}, n), y2 = run("linear" + suffix, {x, w2, b2}, n),
+                    y3 = run("linear" + suffix, {x, w3, b3}, m);
+
+      EXPECT_EQ(run("linear_add" + suffix, {x, w1, residual, b1}, n).bytes, run("add", {y1, residual}, n).bytes);
+
+      for (const std::string_view act : {"silu", "gelu", "gelu_tanh", "relu"}) {
+        const std::vector<Attr> attrs = {{"act", act}};
+        EXPECT_EQ(run("gated_linear" + suffix, {x, w1, w2, b1, b2}, n, attrs).bytes,
+                  run("mul", {run("activation", {y1}, n, attrs), y2}, n).bytes)
+            << act;
+      }
+
+      const Operand merged =
+          run("merged_linear" + suffix, {x, w1, w3, w2, b1, b3, b2}, 2 * n + m, {{"parts", int64_t{3}}}, 3);
+      for (int64_t i = 0; i < t; ++i) {
+        std::vector<std::byte> expected;
+        for (const Operand* y : {&y1, &y3, &y2}) {
+          const std::vector<std::byte> row = y->rows(i, 1).bytes;
+          expected.insert(expected.end(), row.begin(), row.end());
+        }
+        EXPECT_EQ(merged.rows(i, 1).bytes, expected);
+      }
+    }
+  }
+}
+
+TEST_P(Linear, NotANumberIsNotLost) {
+  const Operand w = weight(DType::kQ4_K, 16, 256);
+  std::vector<float> values(256, 1.0f);
+  values[200] = std::numeric_limits<float>::quiet_NaN();
+  Operand x{std::vector<std::byte>(static_cast<size_t>(q8a_row_bytes(256))), matrix(DType::kQ8A, 1, 256)};
+  q8a_quantize_row(values.data(), 256, x.bytes.data());
+  const Operand y = run("linear_q8", {x, w}, 16);
+  for (int i = 0; i < 16; ++i) {
+    float v;
+    std::memcpy(&v, y.bytes.data() + 4 * i, 4);
+    EXPECT_NE(v, v);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Levels, Linear, testing::Values(Isa::kScalar, Isa::kAvx2),
+                         [](const auto& level) { return std::string(isa_name(level.param)); });
+
+}  // namespace
+}  // namespace ll
