@@ -37,10 +37,15 @@ namespace ll::avx2 {
     }
   } else {
     const auto* scales = reinterpret_cast<const float*>(row + kv_scales_offset(head_dim));
-    for (; i < whole; i += 8) {
-      const __m256i code = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + i)));
-      _mm256_storeu_ps(values + i, _mm256_mul_ps(_mm256_set1_ps(scales[i / kKvGroup]), _mm256_cvtepi32_ps(code)));
+    const auto eight = [](__m256 scale, const std::byte* bytes) {
+      const __m256i code = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
+      return _mm256_mul_ps(scale, _mm256_cvtepi32_ps(code));
+    };
+    for (; i + kKvGroup <= head_dim; i += kKvGroup) {
+      const __m256 scale = _mm256_broadcast_ss(scales + i / kKvGroup);
+      for (int64_t j = i; j < i + kKvGroup; j += 8) _mm256_storeu_ps(values + j, eight(scale, row + j));
     }
+    for (; i < whole; i += 8) _mm256_storeu_ps(values + i, eight(_mm256_set1_ps(scales[i / kKvGroup]), row + i));
     if (rest > 0) {
       int64_t part = 0;
       std::memcpy(&part, row + i, static_cast<size_t>(rest));
