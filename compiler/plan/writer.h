@@ -14,7 +14,7 @@ struct WriteOptions {
   bool embed = true;  // false: weights stay in their files, the plan names those by size and hash
   int threads = 2;    // that repack weights; the bytes written do not depend on it
   // Called from the calling thread with bytes done and in all, of weights written or hashed.
-  std::function<void(uint64_t done, uint64_t total)> progress;
+  std::function<void(uint64_t done, uint64_t total)> progress = {};
 };
 
 // Lays the tensors out (filling the draft's PlanTensor and PlanSource), checks the metadata as a reader will (a failure

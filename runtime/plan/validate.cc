@@ -645,9 +645,8 @@ const char* space_name(Space space) {
 Status validate_plan(std::span<const std::byte> metadata, uint64_t weights_bytes, bool has_sources, Plan& plan) {
   flatbuffers::Verifier::Options options;
   options.max_depth = 16;
-  // Tables may be shared, so a small buffer could be walked for very long. A table costs at least the 4 bytes of the
-  // reference that leads to it.
-  options.max_tables = static_cast<uint32_t>(std::min<uint64_t>(metadata.size() / 4, 1u << 21));
+  // Tables may be shared, so a small buffer could be walked for very long.
+  options.max_tables = static_cast<uint32_t>(std::min<uint64_t>(metadata.size(), kMaxPlanTables));
   options.check_nested_flatbuffers = false;
   const auto* bytes = reinterpret_cast<const uint8_t*>(metadata.data());
   flatbuffers::Verifier verifier(bytes, metadata.size(), options);

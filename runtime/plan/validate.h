@@ -17,6 +17,7 @@ inline constexpr uint32_t kMaxLaunches = 1u << 16;  // of one program
 inline constexpr uint32_t kMaxPlanTensors = 1u << 18;
 inline constexpr uint32_t kMaxKvCaches = 4096;
 inline constexpr uint32_t kMaxPlanSources = 4096;
+inline constexpr uint32_t kMaxPlanTables = 1u << 21;  // of the FlatBuffer, and no more than it has bytes
 inline constexpr uint32_t kMaxLaunchInputs = 64, kMaxLaunchOutputs = 8, kMaxLaunchAttrs = 32;
 inline constexpr uint32_t kMaxPlanTokens = 1u << 16;  // of one step
 inline constexpr uint32_t kMaxVocabulary = 1u << 24;
