@@ -62,6 +62,27 @@ Tensor output(const TensorType& type);
 // Elements as f32: f32, f16 and bf16 rows, weights (kRows), q8a, KV caches.
 std::vector<float> read(const TensorType& type, std::span<const std::byte> dense);
 
+// A case as `check` sees it, free to be made wrong.
+struct Spec {
+  explicit Spec(const Case& c);
+  LaunchSpec view() const { return {in, out, Attrs(attrs)}; }
+  std::vector<TensorType> in, out;
+  std::vector<Attr> attrs;
+};
+
+// Every list above in one, a kernel's list (null: none), and its cases, the same each time (empty: none).
+const std::vector<CaseList>& all_cases();
+const CaseList* cases_of(const Kernel& kernel);
+std::vector<Case> make_cases(const Kernel& kernel);
+
+// The input whose memory an output is, or -1.
+int shared_input(const Case& c, size_t output);
+
+// Runs one launch on real threads in guarded memory and returns the dense outputs. Reports, as test failures, writes
+// outside outputs and scratch and changed inputs.
+using Outputs = std::vector<std::vector<std::byte>>;
+Outputs run(const Kernel& kernel, Isa isa, const Case& c, int threads);
+
 inline constexpr double kEps = 0x1p-24;  // unit roundoff of f32
 
 }  // namespace ll::numerics
