@@ -8,6 +8,7 @@
 #include "compiler/frontend/hf_config.h"
 #include "compiler/frontend/tokenizer_json.h"
 #include "kernels/quant/formats.h"
+#include "runtime/base/byte_reader.h"
 #include "runtime/base/escape.h"
 #include "runtime/base/safetensors.h"
 
@@ -32,9 +33,7 @@ constexpr std::pair<std::string_view, std::string_view> kForeignFiles[] = {
     {"params.json", "the original format of its makers: convert it with transformers"},
 };
 
-std::string_view as_text(std::span<const std::byte> bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
+std::string_view as_text(std::span<const std::byte> bytes) { return *ByteReader(bytes).text(bytes.size()); }
 
 const SourceFile* find(const HfFiles& files, std::string_view name) {
   const auto it = files.find(name);

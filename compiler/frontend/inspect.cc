@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "compiler/frontend/gguf_model.h"
 #include "compiler/frontend/hf_model.h"
@@ -54,6 +56,7 @@ struct Listing {
   std::string format;  // "GGUF version 3"
   std::vector<SourceFile> files;
   std::vector<Entry> metadata;
+  std::set<std::string> keys;  // of safetensors metadata
   std::vector<Listed> tensors;
 };
 
@@ -131,13 +134,20 @@ Convert ggml_converter(uint32_t id) {
 
 Json element_json(const gguf::Value& value, uint64_t i) {
   if (const auto integer = value.integer(i)) return *integer;
+  if (const auto number = value.number(i); number && value.element() == gguf::ValueType::kF32) {
+    // The shortest digits that mean this f32, not the double that it is equal to.
+    const std::string digits = fmt::format("{}", static_cast<float>(*number));
+    double shortest = *number;
+    std::from_chars(digits.data(), digits.data() + digits.size(), shortest);
+    return shortest;
+  }
   if (const auto number = value.number(i)) return *number;
   if (const auto flag = value.boolean(i)) return *flag;
   return "beyond 2^63";  // a u64
 }
 
 std::string element_text(const Json& element) {
-  if (element.is_string()) return "\"" + escaped(element.get_ref<const std::string&>(), kShownText) + "\"";
+  if (element.is_string()) return quote(element.get_ref<const std::string&>());
   return element.dump();
 }
 
@@ -215,6 +225,8 @@ Status add_safetensors(const SourceFile& file, Listing& listing) {
   auto contents = safetensors::parse(file.bytes);
   if (!contents) return std::move(contents.error()).in(quote(file.name));
   for (const auto& [key, value] : contents->metadata) {
+    // Shards repeat what they have in common.
+    if (!listing.keys.insert(key).second) continue;
     listing.metadata.push_back({key, "string", escaped(value, kShownText), value});
   }
   for (const safetensors::Tensor& found : contents->tensors) {
@@ -264,6 +276,8 @@ Result<Listing> list_folder(const std::string& folder) {
     auto found = hf_weight_files(index.bytes);
     if (!found) return std::move(found.error()).in(quote(index.name));
     names = *std::move(found);
+  } else if (exists("model.safetensors")) {
+    names.insert("model.safetensors");
   } else {
     for (const auto& entry : fs::directory_iterator(folder, ignored)) {
       if (entry.path().extension() == ".safetensors") names.insert(entry.path().filename().string());

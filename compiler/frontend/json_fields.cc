@@ -5,6 +5,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "runtime/base/byte_reader.h"
 #include "runtime/base/escape.h"
 #include "runtime/base/file_magic.h"
 
@@ -46,7 +47,7 @@ std::string describe(const json& value) {
 
 Result<std::shared_ptr<const json>> parse_json(std::span<const std::byte> bytes) {
   if (bytes.size() > kMaxJsonBytes) return bad_data("{} bytes of JSON, the limit is {}", bytes.size(), kMaxJsonBytes);
-  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  TRY_ASSIGN(const std::string_view text, ByteReader(bytes).text(bytes.size()));
   if (const int depth = depth_of(text); depth > kMaxJsonDepth) {
     return bad_data("JSON nested {} deep, the limit is {}", depth, kMaxJsonDepth);
   }
