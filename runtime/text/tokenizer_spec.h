@@ -42,7 +42,7 @@ enum class TokenizerModel : uint8_t {
 
 // Joins two neighbouring symbols; the rank is the place in TokenizerSpec::merges. Ids from tokens.size() on are places
 // in TokenizerSpec::extra_symbols.
-struct Merge {
+struct BpeMerge {
   int32_t left = 0, right = 0, result = 0;
 };
 
@@ -54,7 +54,7 @@ struct NormalizerStep {
     kNfkc = 2,
     kNfkd = 3,
     kLowercase = 4,
-    kStripAccents = 5,     // drops every combining mark (Mn)
+    kStripAccents = 5,     // drops every combining mark (M)
     kNmt = 6,              // SentencePiece's nmt rule: drops controls, other spaces become ' '
     kStrip = 7,            // white space at the left end (if `left`) and the right end (if `right`)
     kPrepend = 8,          // `replacement` before a text that is not empty
@@ -62,14 +62,14 @@ struct NormalizerStep {
     kReplaceRegex = 10,    // every match of `pattern`, a PCRE2 regex, by the literal `replacement`
     kCharsMap = 11,        // `pattern` is SentencePiece's precompiled_charsmap, applied to grapheme clusters as HF does
     kCharsMapGreedy = 12,  // the same, applied to the longest prefix at each place, as SentencePiece and llama.cpp do
-    kUnigramSpaces =
-        13,  // llama.cpp's spaces of "t5" models: each ' ' becomes `replacement`; `left`: one more before the first
-             // word, `right`: one more at the end; `merge`: runs of spaces become one, none at the ends
+    // llama.cpp's spaces of "t5" models: each ' ' becomes `replacement`; `left`: one more before the first word,
+    // `right`: one more at the end; `merge`: one before every word, and no others
+    kUnigramSpaces = 13,
     kByteLevel = 14,  // bytes become the 256 printable letters of GPT-2
   };
   Kind kind = Kind::kNfc;
-  std::string pattern;
-  std::string replacement;
+  std::string pattern{};
+  std::string replacement{};
   bool left = false, right = false, merge = false;
 };
 
@@ -78,33 +78,24 @@ struct PreTokenizerStep {
   enum class Kind : uint8_t {
     kSplit = 0,       // at matches of `pattern`, a literal
     kSplitRegex = 1,  // at matches of `pattern`, a PCRE2 regex (UTF, UCP)
-    kByteLevel =
-        2,  // bytes become the 256 printable letters of GPT-2; `prefix_space`: a space before a piece without one
+    kByteLevel = 2,   // bytes become the 256 printable letters of GPT-2
     kMetaspace = 3,   // ' ' becomes `replacement`, prepended as `prepend` says; `split`: cut before each `replacement`
     kDigits = 4,      // runs of numeric letters; `individual`: each alone
     kWhitespace = 5,  // \w+|[^\w\s]+, white space dropped
     kWhitespaceSplit = 6,  // at white space, dropped
     kPunctuation = 7,      // at each punctuation letter, as `behavior` says
-    kDigitGroups = 8,      // runs of digits (Nd) alone, in groups of three counted from their end
+    kDigitGroups = 8,  // runs of digits (Nd) alone, in groups of three from their end; `bounded`: if no word goes on
+    kPrefixSpace = 9,  // a space before each piece that has none
   };
-  enum class Behavior : uint8_t {
-    kRemoved = 0,
-    kIsolated = 1,
-    kMergedWithPrevious = 2,
-    kMergedWithNext = 3,
-    kContiguous = 4
-  };
-  enum class Prepend : uint8_t {
-    kNever = 0,
-    kFirst = 1,
-    kAlways = 2
-  };  // kFirst: only to a piece at the start of the text
+  // What becomes of a match: dropped, a piece of its own, joined to the piece before or after it, or to other matches.
+  enum class Behavior : uint8_t { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
+  enum class Prepend : uint8_t { kNever, kFirst, kAlways };  // kFirst: only to a piece at the start of the text
   Kind kind = Kind::kSplit;
   Behavior behavior = Behavior::kIsolated;
   Prepend prepend = Prepend::kNever;
-  std::string pattern;
-  std::string replacement;
-  bool invert = false, prefix_space = false, split = false, individual = false;
+  std::string pattern{};
+  std::string replacement{};
+  bool invert = false, split = false, individual = false, bounded = false;
 };
 
 // Applied to the text of tokens, in order.
@@ -119,8 +110,8 @@ struct DecoderStep {
     kJoinWithSpaces = 6,  // ' ' between tokens (what HF does without a decoder)
   };
   Kind kind = Kind::kFuse;
-  std::string pattern;
-  std::string replacement;
+  std::string pattern{};
+  std::string replacement{};
   uint32_t start = 0, stop = 0;
   bool strip_first = false;
   bool normal_only = false;  // kByteLevel, kReplace: only tokens of type kNormal (llama.cpp)
@@ -155,15 +146,17 @@ struct TokenizerSpec {
   TextTable tokens;              // text of each id
   std::vector<TokenType> types;  // of each id
   std::vector<double> scores;    // of each id; empty for kBpe
-  std::vector<Merge> merges;     // kBpe
+  std::vector<BpeMerge> merges;  // kBpe
   TextTable extra_symbols;       // kBpe: texts that merges name and that are no tokens
 
   bool byte_fallback = false;   // unknown letters become their bytes' tokens "<0xXX>", before `unknown` is asked
   bool ignore_merges = false;   // kBpe: a piece that is a token stays whole
   bool whole_newlines = false;  // kBpe: a piece of '\n' alone that is a token stays whole
   bool fuse_unk = false;        // neighbouring unk_ids become one
-  bool unknown_breaks =
-      false;  // kBpe: symbols do not merge across a letter that is no token (llama.cpp); else it vanishes first
+  bool unknown_breaks = false;  // kBpe: a letter that is no token keeps its neighbours apart (llama.cpp); HF forgets
+                                // it. And of two merges of one pair the first counts; else the last
+  bool specials_in_model =
+      false;  // kUnigram: tokens of any type are found in plain text (HF); else those of a plain one
   UnknownPiece unknown = UnknownPiece::kDrop;
 
   std::vector<NormalizerStep> normalizer;
@@ -182,9 +175,10 @@ struct TokenizerSpec {
 // Bounds on a spec, whatever it came from.
 inline constexpr size_t kMaxTokens = size_t{1} << 22;
 inline constexpr size_t kMaxMerges = size_t{1} << 23;
-inline constexpr size_t kMaxTokenizerSteps = 64;        // of each kind
-inline constexpr size_t kMaxPatternBytes = 1 << 16;     // of a regex or literal; a charsmap may have 16 MiB
-inline constexpr size_t kMaxAddedTokenBytes = 1 << 12;  // text of an added token
+inline constexpr size_t kMaxTokenizerSteps = 64;             // of each kind
+inline constexpr size_t kMaxPatternBytes = 1 << 16;          // of a regex or literal; a charsmap may have 16 MiB
+inline constexpr size_t kMaxAddedTokenBytes = 1 << 12;       // text of an added token
+inline constexpr size_t kMaxTextToEncode = size_t{1} << 28;  // bytes, before and after normalization
 
 // The tokenizer section of a plan: a FlatBuffer of schemas/tokenizer.fbs. The same spec gives the same bytes.
 std::string serialize_tokenizer(const TokenizerSpec& spec);
