@@ -19,6 +19,9 @@
 namespace ll::avx2 {
 namespace {
 
+// GEMV waits for memory: how far ahead of the codes it asks for them. Beyond the tensor's end that is harmless.
+constexpr int64_t kPrefetch = 4096;
+
 // Traits of a format:
 //   kElements            of a block
 //   kLowBits, kHighBits  of a code: planes of a sub-block, the high one first
@@ -101,25 +104,22 @@ inline __attribute__((always_inline)) Factors factors_of(const GroupScales& scal
 
 // Codes of k 4g .. 4g+3 of eight rows.
 template <class F>
-inline __attribute__((always_inline)) void unpack(const std::byte* sub, int half, __m256i (&w)[8]) {
+inline __attribute__((always_inline)) __m256i unpack(const std::byte* sub, int half, int g) {
   const std::byte* high = sub + 32 * half;
   const std::byte* low = high + 64 * F::kHighBits;
-#pragma GCC unroll 8
-  for (int g = 0; g < 8; ++g) {
-    if constexpr (F::kLowBits == 8) w[g] = load(low + 64 * g);
-    if constexpr (F::kLowBits == 4) w[g] = move_bits(load(low + 64 * (g % 4)), g / 4 * 4, 4, 0);
-    if constexpr (F::kLowBits == 2) w[g] = move_bits(load(low + 64 * (g / 4)), g % 4 * 2, 2, 0);
-    if constexpr (F::kHighBits == 1) w[g] = _mm256_or_si256(w[g], move_bits(load(high), g, 1, F::kLowBits));
-    if constexpr (F::kHighBits == 2) {
-      w[g] = _mm256_or_si256(w[g], move_bits(load(high + 64 * (g / 4)), g % 4 * 2, 2, F::kLowBits));
-    }
+  __m256i w;
+  if constexpr (F::kLowBits == 8) w = load(low + 64 * g);
+  if constexpr (F::kLowBits == 4) w = move_bits(load(low + 64 * (g % 4)), g / 4 * 4, 4, 0);
+  if constexpr (F::kLowBits == 2) w = move_bits(load(low + 64 * (g / 4)), g % 4 * 2, 2, 0);
+  if constexpr (F::kHighBits == 1) w = _mm256_or_si256(w, move_bits(load(high), g, 1, F::kLowBits));
+  if constexpr (F::kHighBits == 2) {
+    w = _mm256_or_si256(w, move_bits(load(high + 64 * (g / 4)), g % 4 * 2, 2, F::kLowBits));
   }
   if constexpr (F::kTable) {
-    const __m256i table =
-        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(blocks::kIq4Values.data())));
-#pragma GCC unroll 8
-    for (int g = 0; g < 8; ++g) w[g] = _mm256_shuffle_epi8(table, w[g]);
+    const auto* values = reinterpret_cast<const __m128i*>(blocks::kIq4Values.data());
+    w = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(values)), w);
   }
+  return w;
 }
 
 // Products that fit 16 bits when added up; see above.
@@ -132,29 +132,45 @@ constexpr int flush_after() {
   return 1;
 }
 
-// Per row, the sum over 32 k of code * activation * scale.
-template <class F>
-inline __attribute__((always_inline)) __m256i dot_sub(const __m256i (&w)[8], const int8_t* x, const Factors& f) {
+// Keeps a running sum in its register: left alone, the compiler turns chains of additions into trees and spills them.
+[[maybe_unused]] inline __attribute__((always_inline)) void pin(__m256i& v) { asm("" : "+x"(v)); }
+
+// sum[t][h]: per row of half h, the sum over 32 k of code * activation * scale.
+template <class F, int kTokens>
+inline __attribute__((always_inline)) void dot_sub(const std::byte* sub, const int8_t* const (&x)[kTokens],
+                                                   const Factors (&factors)[2], __m256i (&sum)[kTokens][2]) {
   constexpr int kFlush = flush_after<F>();
-  __m256i sum = _mm256_setzero_si256();
 #pragma GCC unroll 8
   for (int first = 0; first < 8; first += kFlush) {
-    __m256i part = _mm256_setzero_si256();
+    __m256i part[kTokens][2];
 #pragma GCC unroll 8
     for (int g = first; g < first + kFlush; ++g) {
-      const __m256i a = broadcast32(x + 4 * g);
-      __m256i product;
-      if constexpr (F::kSigned) {
-        product = _mm256_maddubs_epi16(_mm256_abs_epi8(w[g]), _mm256_sign_epi8(a, w[g]));
-      } else {
-        product = _mm256_maddubs_epi16(w[g], a);
+      const __m256i w[2] = {unpack<F>(sub, 0, g), unpack<F>(sub, 1, g)};
+#pragma GCC unroll 4
+      for (int t = 0; t < kTokens; ++t) {
+        const __m256i a = broadcast32(x[t] + 4 * g);
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; ++h) {
+          __m256i product;
+          if constexpr (F::kSigned) {
+            product = _mm256_maddubs_epi16(_mm256_abs_epi8(w[h]), _mm256_sign_epi8(a, w[h]));
+          } else {
+            product = _mm256_maddubs_epi16(w[h], a);
+          }
+          part[t][h] = g == first ? product : _mm256_add_epi16(part[t][h], product);
+          pin(part[t][h]);
+        }
       }
-      part = g == first ? product : _mm256_add_epi16(part, product);
     }
-    const __m256i wide = _mm256_madd_epi16(part, f.scale[first / 4]);
-    sum = first == 0 ? wide : _mm256_add_epi32(sum, wide);
+#pragma GCC unroll 4
+    for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) {
+        const __m256i wide = _mm256_madd_epi16(part[t][h], factors[h].scale[first / 4]);
+        sum[t][h] = first == 0 ? wide : _mm256_add_epi32(sum[t][h], wide);
+      }
+    }
   }
-  return sum;
 }
 
 template <class F, int kTokens>
@@ -181,29 +197,35 @@ void dot_panel(const std::byte* panel, int64_t, int64_t k, const std::byte* x, i
     }
     for (int s = 0; s < kSubs; ++s) {
       const int64_t q = b * kSubs + s;
-#pragma GCC unroll 2
-      for (int h = 0; h < 2; ++h) {
-        __m256i w[8];
-        unpack<F>(block + F::kScaleBytes + s * kSubBytes, h, w);
-        const Factors f = factors_of<F>(scales, s, h);
+      const Factors factors[2] = {factors_of<F>(scales, s, 0), factors_of<F>(scales, s, 1)};
+      const int8_t* codes[kTokens];
+      for (int t = 0; t < kTokens; ++t) codes[t] = token[t].codes + 32 * q;
+      if constexpr (kTokens == 1) {
+        for (int64_t line = 0; line < kSubBytes; line += 64) {
+          _mm_prefetch(reinterpret_cast<const char*>(block + s * kSubBytes + line + kPrefetch), _MM_HINT_T0);
+        }
+      }
+      __m256i sum[kTokens][2];
+      dot_sub<F, kTokens>(block + F::kScaleBytes + s * kSubBytes, codes, factors, sum);
 #pragma GCC unroll 4
-        for (int t = 0; t < kTokens; ++t) {
-          __m256i sum = dot_sub<F>(w, token[t].codes + 32 * q, f);
-          const __m256i sums = broadcast32(token[t].sums + 2 * q);
-          const __m256 scale = _mm256_set1_ps(token[t].scales[q]);
+      for (int t = 0; t < kTokens; ++t) {
+        const __m256i sums = broadcast32(token[t].sums + 2 * q);
+        const __m256 scale = _mm256_set1_ps(token[t].scales[q]);
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; ++h) {
           if constexpr (F::kZero > 0) {
             static_assert((F::kZero & (F::kZero - 1)) == 0);
-            const __m256i zeros = _mm256_slli_epi32(_mm256_madd_epi16(f.pair, sums), __builtin_ctz(F::kZero));
-            sum = _mm256_sub_epi32(sum, zeros);
+            const __m256i zeros = _mm256_slli_epi32(_mm256_madd_epi16(factors[h].pair, sums), __builtin_ctz(F::kZero));
+            sum[t][h] = _mm256_sub_epi32(sum[t][h], zeros);
           }
-          const __m256 value = _mm256_cvtepi32_ps(sum);
+          const __m256 value = _mm256_cvtepi32_ps(sum[t][h]);
           if constexpr (F::kGroup != 0) {
             part[t][h] = _mm256_fmadd_ps(value, scale, part[t][h]);
           } else {
             total[t][h] = _mm256_fmadd_ps(value, _mm256_mul_ps(f16_values(tail, h), scale), total[t][h]);
           }
           if constexpr (F::kMin) {
-            const __m256 min = _mm256_cvtepi32_ps(_mm256_madd_epi16(f.min_pair, sums));
+            const __m256 min = _mm256_cvtepi32_ps(_mm256_madd_epi16(factors[h].min_pair, sums));
             if constexpr (F::kGroup != 0) {
               low[t][h] = _mm256_fmadd_ps(min, scale, low[t][h]);
             } else {
