@@ -98,7 +98,7 @@ class Placed {
       if (tensor.bytes.empty()) {
         std::fill_n(data_ + r * distance_, dense_, kPoison);
       } else {
-        std::memcpy(data_ + r * distance_, tensor.bytes.data() + r * dense_, static_cast<size_t>(dense_));
+        std::copy_n(tensor.bytes.data() + r * dense_, dense_, data_ + r * distance_);
       }
     }
     // The distance of a vector's elements is the size of one; of all else, that of rows.
@@ -112,7 +112,7 @@ class Placed {
   std::vector<std::byte> contents() const {
     std::vector<std::byte> dense(static_cast<size_t>(rows_ * dense_));
     for (int64_t r = 0; r < rows_; ++r) {
-      std::memcpy(dense.data() + r * dense_, data_ + r * distance_, static_cast<size_t>(dense_));
+      std::copy_n(data_ + r * distance_, dense_, dense.data() + r * dense_);
     }
     return dense;
   }
