@@ -4,54 +4,9 @@
 #include <limits>
 
 #include "kernels/kv_layout.h"
+#include "kernels/quant/formats.h"
 
 namespace ll::check {
-namespace {
-
-// kernels_test compares these with the format table, which lies above this file.
-const char* dtype_word(DType dtype) {
-  switch (dtype) {
-    case DType::kF32:
-      return "f32";
-    case DType::kF16:
-      return "f16";
-    case DType::kBF16:
-      return "bf16";
-    case DType::kI32:
-      return "i32";
-    case DType::kI8:
-      return "i8";
-    case DType::kQ4_0:
-      return "q4_0";
-    case DType::kQ4_1:
-      return "q4_1";
-    case DType::kQ5_0:
-      return "q5_0";
-    case DType::kQ5_1:
-      return "q5_1";
-    case DType::kQ8_0:
-      return "q8_0";
-    case DType::kQ2_K:
-      return "q2_K";
-    case DType::kQ3_K:
-      return "q3_K";
-    case DType::kQ4_K:
-      return "q4_K";
-    case DType::kQ5_K:
-      return "q5_K";
-    case DType::kQ6_K:
-      return "q6_K";
-    case DType::kIQ4_NL:
-      return "iq4_nl";
-    case DType::kIQ4_XS:
-      return "iq4_xs";
-    case DType::kQ8A:
-      return "q8a";
-  }
-  return "?";
-}
-
-}  // namespace
 
 std::string describe(const Dim& dim) {
   switch (dim.symbol) {
@@ -68,7 +23,7 @@ std::string describe(const Dim& dim) {
 }
 
 std::string describe(const TensorType& type) {
-  std::string text = dtype_word(type.dtype);
+  std::string text(dtype_name(type.dtype));
   if (type.layout == Layout::kX16) text += ":x16";
   text += '[';
   for (int i = 0; i < type.rank && i < kMaxRank; ++i) {
@@ -86,7 +41,7 @@ Status operands(const LaunchSpec& spec, size_t inputs, size_t outputs) {
 
 Status tensor(const TensorType& type, std::string_view name, DType dtype, int rank) {
   if (type.dtype != dtype || type.layout != Layout::kRows || type.rank != rank) {
-    return bad_data("'{}' is {}, expected {} of rank {}", name, describe(type), dtype_word(dtype), rank);
+    return bad_data("'{}' is {}, expected {} of rank {}", name, describe(type), dtype_name(dtype), rank);
   }
   for (int i = 0; i < rank; ++i) {
     const Dim d = type.dim(i);

@@ -95,8 +95,8 @@ struct Cost {
   uint64_t operations = 0;  // multiplications and additions
 };
 
-// An input that holds indices. Only the whole step input of this name may be wired to it (the plan validator refuses anything
-// else), because `check` sees types and cannot prove contents.
+// An input that holds indices. Only the whole step input of this name may be wired to it (the plan validator refuses
+// anything else), because `check` sees types and cannot prove contents.
 struct IndexOperand {
   int in;
   std::string_view step_input;

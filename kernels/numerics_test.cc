@@ -9,9 +9,6 @@
 #include <cmath>
 #include <set>
 
-#include "kernels/check.h"
-#include "kernels/quant/formats.h"
-
 namespace ll::numerics {
 namespace {
 
@@ -61,12 +58,6 @@ TEST(Catalog, RowsAreComplete) {
   }
   EXPECT_EQ(find_kernel("no such kernel"), nullptr);
   for (const CaseList& list : all_cases()) EXPECT_NE(find_kernel(list.kernel), nullptr) << list.kernel;
-}
-
-TEST(Catalog, ChecksNameTypesAsTheFormatTableDoes) {
-  for (const Format& format : formats()) {
-    EXPECT_EQ(check::describe(type(format.dtype, {256})), std::string(format.name) + "[256]");
-  }
 }
 
 TEST(Catalog, CostsCountEveryOutputByte) {
