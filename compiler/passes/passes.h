@@ -32,7 +32,7 @@ bool same_weight_kind(const ir::Graph& graph, ir::Value a, ir::Value b);
 bool in_arena(const ir::Graph& graph, ir::Value v);
 // True for ops that a kernel computes: neither a source nor a view.
 bool is_computed(const ir::Op& op);
-// Bytes of an arena value at its bounds, rows dense.
+// Bytes of an arena value at its bound (of one row while the bound is not known), rows dense.
 int64_t arena_bytes(const TensorType& type);
 
 }  // namespace ll

@@ -1,4 +1,6 @@
 // Small questions about graphs that several passes ask.
+#include <algorithm>
+
 #include "compiler/passes/passes.h"
 #include "kernels/quant/formats.h"
 
@@ -19,6 +21,8 @@ bool in_arena(const ir::Graph& graph, ir::Value v) {
 
 bool is_computed(const ir::Op& op) { return !op.operands.empty() && !op.is("slice"); }
 
-int64_t arena_bytes(const TensorType& type) { return type.dim(0).value * row_bytes(type.dtype, type.last().value); }
+int64_t arena_bytes(const TensorType& type) {
+  return std::max<int64_t>(type.dim(0).value, 1) * row_bytes(type.dtype, type.last().value);
+}
 
 }  // namespace ll

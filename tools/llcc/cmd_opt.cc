@@ -1,6 +1,7 @@
 // llcc opt: runs passes on a graph, text in, text out.
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 
@@ -19,22 +20,40 @@ struct Options {
   std::string kv_type;
   std::vector<std::string> disabled, print_after;
   PassOptions passes;
-  bool list_passes = false, print_report = false;
+  bool list_passes = false, print_report = false, split_input = false;
 };
 
-Result<ir::Graph> read(const std::string& path) {
-  std::string text;
-  if (path == "-") {
-    char buffer[1 << 16];
-    while (const size_t n = std::fread(buffer, 1, sizeof buffer, stdin)) {
-      text.append(buffer, n);
-      if (text.size() > ir::kMaxTextBytes) break;
-    }
-    return ir::parse(text, "<stdin>");
+Result<std::string> read(const std::string& path) {
+  if (path != "-") {
+    TRY_ASSIGN(const MappedFile file, MappedFile::open(path));
+    const auto bytes = file.bytes();
+    return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   }
-  TRY_ASSIGN(const MappedFile file, MappedFile::open(path));
-  const auto bytes = file.bytes();
-  return ir::parse({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
+  std::string text;
+  char buffer[1 << 16];
+  while (const size_t n = std::fread(buffer, 1, sizeof buffer, stdin)) {
+    text.append(buffer, n);
+    if (text.size() > ir::kMaxTextBytes) break;
+  }
+  return text;
+}
+
+constexpr std::string_view kSplit = "// -----\n";
+
+// The graphs of a file of several, each behind as many empty lines as stand before it: errors then name the file's
+// lines.
+std::vector<std::string> split(const std::string& text) {
+  std::vector<std::string> graphs;
+  size_t lines = 0;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(kSplit, begin), text.size());
+    graphs.push_back(std::string(lines, '\n') + text.substr(begin, end - begin));
+    lines += static_cast<size_t>(std::count(text.begin() + static_cast<std::ptrdiff_t>(begin),
+                                            text.begin() + static_cast<std::ptrdiff_t>(end), '\n')) +
+             1;
+    begin = end + kSplit.size();
+  }
+  return graphs;
 }
 
 Result<std::vector<const Pass*>> chosen(const Options& o) {
@@ -99,12 +118,16 @@ Status run(Options& o) {
     if (s.pages == 0) s.pages = 64;
   }
   TRY_ASSIGN(const std::vector<const Pass*> list, chosen(o));
-  TRY_ASSIGN(ir::Graph graph, read(o.file));
-  if (Status valid = ir::verify(graph); !valid) return std::move(valid).error().in(o.file);
-  PassReport report;
-  TRY(run_passes(graph, list, o.passes, &report));
-  if (o.print_report) print_report(report);
-  fmt::print("{}", ir::print(graph));
+  TRY_ASSIGN(const std::string text, read(o.file));
+  const std::vector<std::string> graphs = o.split_input ? split(text) : std::vector<std::string>{text};
+  for (size_t i = 0; i < graphs.size(); ++i) {
+    TRY_ASSIGN(ir::Graph graph, ir::parse(graphs[i], o.file));
+    if (Status valid = ir::verify(graph); !valid) return std::move(valid).error().in(o.file);
+    PassReport report;
+    TRY(run_passes(graph, list, o.passes, &report));
+    if (o.print_report) print_report(report);
+    fmt::print("{}{}", i > 0 ? kSplit : "", ir::print(graph));
+  }
   return {};
 }
 
@@ -121,6 +144,7 @@ Command add_opt(CLI::App& app) {
                  "print the graph to stderr after this pass (may be given several times)");
   app.add_flag("--print-after-all", o->passes.print_after_all, "print the graph to stderr after every pass");
   app.add_flag("--report", o->print_report, "print time, ops and rewrites of every pass to stderr");
+  app.add_flag("--split-input", o->split_input, "the file holds several graphs, separated by lines '// -----'");
   app.add_flag("--list-passes", o->list_passes, "list the passes in pipeline order and stop");
   app.add_flag("--reference-kernels", o->passes.reference_kernels,
                "f32 activations and KV cache, weights in the file's order");
