@@ -52,6 +52,6 @@ std::string escaped(std::string_view text, size_t limit) {
   return out;
 }
 
-std::string quote(std::string_view text) { return "'" + escaped(text, 100) + "'"; }
+std::string quote(std::string_view text) { return fmt::format("'{}'", escaped(text, 100)); }
 
 }  // namespace ll
