@@ -1,10 +1,11 @@
-// Chat templates: Jinja2 as Hugging Face transformers configures it (ImmutableSandboxedEnvironment, trim_blocks, lstrip_blocks,
-// loop controls, the `generation` tag, its own `tojson`, `raise_exception` and `strftime_now`), exact to the byte.
-// A template is compiled once into a flat program that a plan can hold; rendering touches nothing of the host and stays within
-// budgets, whatever the template and its input are.
+// Chat templates: Jinja2 as Hugging Face transformers configures it (ImmutableSandboxedEnvironment, trim_blocks,
+// lstrip_blocks, loop controls, the `generation` tag, its own `tojson`, `raise_exception` and `strftime_now`), exact to
+// the byte. A template is compiled once into a flat program that a plan can hold; rendering touches nothing of the host
+// and stays within budgets, whatever the template and its input are.
 //
-// Departures from Jinja2, all of them errors and never different text: integers beyond 64 bits, values nested deeper than 64,
-// calls deeper than 64, templates that load other templates, and the filters urlize, wordwrap, striptags, pprint and random.
+// Departures from Jinja2, all of them errors and never different text: integers beyond 64 bits, values nested deeper
+// than 64, calls deeper than 64, templates that load other templates, and the filters urlize, wordwrap, striptags,
+// pprint and random.
 #pragma once
 
 #include <cstddef>
@@ -63,9 +64,9 @@ inline constexpr size_t kMaxSource = 1 << 20;
 inline constexpr int kMaxNesting = 64;
 
 struct RenderOptions {
-  std::optional<CivilTime> now;       // absent: this machine's clock
-  uint64_t max_steps = 1'000'000;     // instructions; work on long strings and lists counts as more
-  uint64_t max_output = 4 << 20;      // bytes of the result and of every string on the way
+  std::optional<CivilTime> now;        // absent: this machine's clock
+  uint64_t max_steps = 1'000'000;      // instructions; work on long strings and lists counts as more
+  uint64_t max_output = 4 << 20;       // bytes of the result and of every string on the way
   uint64_t max_memory = 256ull << 20;  // bytes of all values made on the way
 };
 
@@ -92,8 +93,8 @@ class Template {
   std::string serialize() const;
   static Result<Template> deserialize(std::span<const std::byte> bytes);
 
-  // `context` is a dict: the template's variables. A failure is kBadData with the message alone, as str(exception) gives it
-  // in Python; raise_exception(message) fails with that message.
+  // `context` is a dict: the template's variables. A failure is kBadData with the message alone, as str(exception)
+  // gives it in Python; raise_exception(message) fails with that message.
   Result<Rendered> render(const Value& context, const RenderOptions& options = {}) const;
 
  private:

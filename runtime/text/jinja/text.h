@@ -8,8 +8,8 @@
 
 namespace ll::jinja {
 
-// `marks` are the ascending offsets at which trust toggles, beginning untrusted: {} is untrusted throughout, {0} trusted
-// throughout. The last mark lies before the end of the bytes. Fewer than 2^32 bytes.
+// `marks` are the ascending offsets at which trust toggles, beginning untrusted: {} is untrusted throughout, {0}
+// trusted throughout. The last mark lies before the end of the bytes. Fewer than 2^32 bytes.
 struct Text {
   std::string bytes;
   std::vector<uint32_t> marks;
