@@ -13,6 +13,7 @@
 #include "kernels/kv_layout.h"
 #include "kernels/quant/formats.h"
 #include "kernels/quant/layouts.h"
+#include "kernels/quant/q8a.h"
 #include "runtime/base/checked.h"
 #include "runtime/plan/plan.h"
 
@@ -172,8 +173,17 @@ class Executor {
         if (t < 0 || t >= rows) return bad_data("token {} has no row in the table of {}", t, rows);
       }
     }
-    TRY_ASSIGN(const Kernel* kernel, kernel_of(g_, op));
-    const OpLaunch types(g_, op);
+    OpLaunch types(g_, op);
+    std::vector<TensorView> in;
+    for (const ir::Value v : op.operands) in.push_back(views(v.op)[static_cast<size_t>(v.result)]);
+    // Integer kernels read interleaved weights. Before choose_layouts there are none, and a product of quantized
+    // activations is that of their values.
+    Memory values;
+    if (types.in[0].dtype == DType::kQ8A && !op.attrs.has("kernel") && reads_rows(op)) {
+      values = dequantize(in[0]);
+      types.in[0].dtype = DType::kF32;
+    }
+    TRY_ASSIGN(const Kernel* kernel, kernel_for(op, types));
     size_t total = 0;
     std::vector<size_t> offsets;
     for (const TensorType& t : types.out) {
@@ -183,14 +193,12 @@ class Executor {
       total += (bytes + kAlignment - 1) / kAlignment * kAlignment;
     }
     slot.memory = allocate(total);
-    std::vector<TensorView> in;
     ir::OpId cache = ir::kNoOp;
     TensorView cache_view;
-    for (const ir::Value v : op.operands) {
-      in.push_back(views(v.op)[static_cast<size_t>(v.result)]);
-      if (!ir::is_kv(g_.type(v))) continue;
-      cache = v.op;
-      cache_view = in.back();
+    for (size_t i = 0; i < op.operands.size(); ++i) {
+      if (!ir::is_kv(types.in[i])) continue;
+      cache = op.operands[i].op;
+      cache_view = in[i];
     }
     for (size_t r = 0; r < types.out.size(); ++r) {
       const bool updated = ir::is_kv(types.out[r]);
@@ -201,6 +209,25 @@ class Executor {
     const Memory scratch = allocate(scratch_bytes);
     kernel->fn[0]({in, slot.views, Attrs(types.attrs), 0, 1, {scratch.get(), scratch_bytes}});
     return {};
+  }
+
+  bool reads_rows(const ir::Op& op) const {
+    return std::any_of(op.operands.begin(), op.operands.end(), [&](ir::Value v) {
+      return g_.def(v).is("weight") && g_.type(v).rank == 2 && g_.type(v).layout == Layout::kRows;
+    });
+  }
+
+  // Replaces a q8a view by one of the f32 values that its codes stand for.
+  static Memory dequantize(TensorView& x) {
+    const int64_t rows = x.dim(0), k = x.last();
+    Memory memory = allocate(static_cast<size_t>(rows * k) * sizeof(float));
+    for (int64_t r = 0; r < rows; ++r) {
+      q8a_dequantize_row(x.row<std::byte>(r), k, reinterpret_cast<float*>(memory.get()) + r * k);
+    }
+    x.data = memory.get();
+    x.row_bytes = k * static_cast<int64_t>(sizeof(float));
+    x.dtype = DType::kF32;
+    return memory;
   }
 
   const ir::Graph& g_;

@@ -19,6 +19,6 @@ struct OpLaunch {
 
 // The kernel that the op names in its attribute `kernel`, or else the catalog's first one for the op that accepts the
 // launch. kUnsupported lists why each refused.
-Result<const Kernel*> kernel_of(const ir::Graph& graph, const ir::Op& op);
+Result<const Kernel*> kernel_for(const ir::Op& op, const OpLaunch& launch);
 
 }  // namespace ll

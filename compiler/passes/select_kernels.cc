@@ -20,8 +20,7 @@ OpLaunch::OpLaunch(const ir::Graph& graph, const ir::Op& op) {
   }
 }
 
-Result<const Kernel*> kernel_of(const ir::Graph& graph, const ir::Op& op) {
-  const OpLaunch launch(graph, op);
+Result<const Kernel*> kernel_for(const ir::Op& op, const OpLaunch& launch) {
   const std::string_view named = op.attrs.text("kernel");
   if (!named.empty()) {
     const Kernel* kernel = find_kernel(named);
@@ -44,7 +43,7 @@ Status select_kernels(ir::Graph& graph, PassContext& context) {
     const ir::Op& op = graph.op(id);
     if (!is_computed(op)) continue;
     graph.erase_attr(id, "kernel");
-    TRY_ASSIGN(const Kernel* kernel, kernel_of(graph, op));
+    TRY_ASSIGN(const Kernel* kernel, kernel_for(op, OpLaunch(graph, op)));
     graph.set_attr(id, {"kernel", kernel->name});
     ++context.entry.rewrites[std::string(kernel->name)];
   }
