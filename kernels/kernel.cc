@@ -1,5 +1,7 @@
 #include "kernels/kernel.h"
 
+#include <cpuid.h>
+
 #include <algorithm>
 
 namespace ll {
@@ -35,8 +37,10 @@ const char* isa_name(Isa isa) { return isa == Isa::kAvx2 ? "avx2" : "scalar"; }
 
 Isa best_isa() {
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  return avx2 ? Isa::kAvx2 : Isa::kScalar;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  // clang 14 has no word for f16c; it shares the registers, so whether the OS saves them is what "avx2" answers.
+  const bool f16c = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c ? Isa::kAvx2 : Isa::kScalar;
 }
 
 Range split(int64_t count, int64_t grain, int thread, int threads) {
