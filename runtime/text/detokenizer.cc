@@ -104,7 +104,7 @@ void LetterAssembler::finish(std::string& out) {
 }
 
 Detokenizer::Detokenizer(const Tokenizer& tokenizer, const DecodeOptions& options)
-    : spec_(tokenizer.spec()), options_(options) {
+    : tokenizer_(tokenizer), spec_(tokenizer.spec()), options_(options) {
   for (const DecoderStep& s : spec_.decoder) {
     const bool replaces = s.kind == Kind::kReplace || s.kind == Kind::kMetaspace;
     steps_.push_back(
@@ -121,7 +121,7 @@ std::string Detokenizer::push(int32_t id) {
   if (id < 0 || static_cast<size_t>(id) >= spec_.tokens.size()) return {};
   const TokenType type = spec_.types[static_cast<size_t>(id)];
   if (!options_.show_special && (type == TokenType::kControl || type == TokenType::kUnknown)) return {};
-  run(0, {.text = std::string(spec_.tokens[static_cast<size_t>(id)]), .plain = type == TokenType::kNormal});
+  run(0, {.text = std::string(tokenizer_.decoded_text(id)), .plain = type == TokenType::kNormal});
   return take();
 }
 

@@ -76,6 +76,7 @@ class Detokenizer {
   void end_step(size_t step);
   std::string take();
 
+  const Tokenizer& tokenizer_;
   const TokenizerSpec& spec_;
   DecodeOptions options_;
   std::vector<Step> steps_;

@@ -287,8 +287,8 @@ void Model::encode_unigram(std::string_view piece, ModelScratch& scratch, std::v
       const int32_t id = trie_.value(node);
       if (id < 0) continue;
       if (end - at == letter) letter_known = true;
-      const bool user_defined = spec_->types[static_cast<size_t>(id)] == TokenType::kUserDefined;
-      const double score = so_far + (user_defined ? 0.0 : spec_->scores[static_cast<size_t>(id)]);
+      const bool free = !spec_->specials_in_model && spec_->types[static_cast<size_t>(id)] == TokenType::kUserDefined;
+      const double score = so_far + (free ? 0.0 : spec_->scores[static_cast<size_t>(id)]);
       if (score > best[end].score) best[end] = {score, id, static_cast<uint32_t>(at)};
     }
     if (!letter_known) {
@@ -316,6 +316,10 @@ void Model::encode_unigram(std::string_view piece, ModelScratch& scratch, std::v
       continue;
     }
     const std::string_view text = piece.substr(p->first, p->second - p->first);
+    if (const int32_t id = spec_->specials_in_model ? index_.find(text) : -1; id >= 0) {
+      ids.push_back(id);
+      continue;
+    }
     if (spec_->byte_fallback && append_bytes(text, ids)) continue;
     if (spec_->unk_id >= 0) ids.push_back(spec_->unk_id);
   }

@@ -1,5 +1,7 @@
 #include "runtime/text/tokenizer.h"
 
+#include <map>
+
 #include "runtime/text/added_tokens.h"
 #include "runtime/text/detokenizer.h"
 #include "runtime/text/model.h"
@@ -16,7 +18,8 @@ struct Tokenizer::State {
   AddedTokens raw_added;         // looked for in the text as it is
   AddedTokens normalized_added;  // looked for in the normalized text
   Model model;
-  bool takes_any_bytes = false;  // no step needs UTF-8
+  std::map<int32_t, std::string> normalized_texts;  // of added tokens whose normalized form differs
+  bool takes_any_bytes = false;                     // no step needs UTF-8
 
   Status encode_normalized(std::string text, bool starts_text, bool parse_special, RegexRun& run, ModelScratch& scratch,
                            std::vector<int32_t>& ids) const;
@@ -66,6 +69,7 @@ Result<Tokenizer> Tokenizer::create(TokenizerSpec spec) {
     if (!s.added[i].normalized || state->normalizer.empty()) continue;
     if (!is_utf8(text)) text = to_utf8(text);
     TRY(state->normalizer.apply(text, run));
+    if (text != s.tokens[static_cast<size_t>(s.added[i].id)]) state->normalized_texts.emplace(s.added[i].id, text);
   }
   state->raw_added.build(s.added, raw, s.added_order);
   state->normalized_added.build(s.added, normalized, s.added_order);
@@ -134,6 +138,11 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, const DecodeOptions&
   for (const int32_t id : ids) text += detokenizer.push(id);
   text += detokenizer.finish();
   return text;
+}
+
+std::string_view Tokenizer::decoded_text(int32_t id) const {
+  const auto found = state_->normalized_texts.find(id);
+  return found == state_->normalized_texts.end() ? token_text(id) : std::string_view(found->second);
 }
 
 size_t Tokenizer::vocab_size() const { return state_->spec.tokens.size(); }

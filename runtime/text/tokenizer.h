@@ -44,8 +44,9 @@ class Tokenizer {
   std::string decode(std::span<const int32_t> ids, const DecodeOptions& options = {}) const;
 
   size_t vocab_size() const;
-  std::string_view token_text(int32_t id) const;  // as the vocabulary spells it; empty for ids outside
-  int32_t find(std::string_view token) const;     // -1: no token has this text
+  std::string_view token_text(int32_t id) const;    // as the vocabulary spells it; empty for ids outside
+  std::string_view decoded_text(int32_t id) const;  // what decoding starts from: the normalized form of an added token
+  int32_t find(std::string_view token) const;       // -1: no token has this text
   const TokenizerSpec& spec() const;
 
  private:
