@@ -121,7 +121,7 @@ V Machine::native_attribute(const V& object, std::string_view name) {
         std::vector<V> names;
         for (const uint32_t parameter : shape.parameters)
           names.push_back(string(program_.constants[parameter].text, true));
-        return list(std::move(names));
+        return tuple(std::move(names));
       }
       break;
     }

@@ -33,7 +33,6 @@ Result<V> abs_filter(Machine& m, const V& v, const Bound&) {
   if (v.is(Kind::kFloat)) return number(std::fabs(v.number), v.trusted);
   if (v.is_integral())
     return v.as_integer() < 0 ? m.unary(Op::kNegative, v) : Result<V>(integer(v.as_integer(), v.trusted));
-  if (v.is(Kind::kUndefined)) return m.undefined_error(v);
   return bad_data("bad operand type for abs(): '{}'", type_name(v));
 }
 
@@ -277,7 +276,6 @@ Result<V> round_filter(Machine& m, const V& v, const Bound& a) {
   const std::string method = a[1].missing() ? "common" : a[1].is(Kind::kString) ? a[1].bytes() : "";
   if (method != "common" && method != "ceil" && method != "floor")
     return bad_data("method must be common, ceil or floor");
-  if (v.is(Kind::kUndefined)) return m.undefined_error(v);
   if (!v.is_number()) return bad_data("type {} doesn't define __round__ method", type_name(v));
   if (precision < -300 || precision > 300) return bad_data("precision {} is beyond 300", precision);
   const double scale = std::pow(10.0, static_cast<double>(precision));

@@ -449,10 +449,8 @@ class BraceFormatter {
     const bool index = !first.empty() && std::all_of(first.begin(), first.end(), is_digit_char);
     V v;
     if (first.empty() || index) {
-      if (first.empty() == (numbering_ == Numbering::kManual) && numbering_ != Numbering::kNone) {
-        return bad_data("cannot switch from {}", first.empty()
-                                                     ? "manual field specification to automatic field numbering"
-                                                     : "automatic field numbering to manual field specification");
+      if (numbering_ != Numbering::kNone && (numbering_ == Numbering::kManual) == first.empty()) {
+        return bad_data("cannot switch from manual field specification to automatic field numbering");
       }
       numbering_ = first.empty() ? Numbering::kAutomatic : Numbering::kManual;
       uint64_t position = next_;
@@ -462,9 +460,7 @@ class BraceFormatter {
       } else if (!read_count(first, at, position)) {
         return bad_data("Too many decimal digits in format string");
       }
-      if (position >= args_.positional.size()) {
-        return bad_data("Replacement index {} out of range for positional args tuple", position);
-      }
+      if (position >= args_.positional.size()) return bad_data("tuple index out of range");
       v = args_.positional[position];
     } else {
       for (const auto& [key, held] : args_.named) {

@@ -11,7 +11,9 @@ namespace {
 constexpr uint64_t kMaxRange = 100'000;  // of Jinja's sandbox
 
 Result<V> make_range(Machine& m, const Args& args) {
-  if (!args.named.empty()) return bad_data("range() takes no keyword arguments");
+  if (!args.named.empty()) {
+    return bad_data("safe_range() got an unexpected keyword argument '{}'", args.named[0].first.bytes());
+  }
   const auto a = args.positional;
   if (a.empty()) return bad_data("range expected at least 1 argument, got 0");
   if (a.size() > 3) return bad_data("range expected at most 3 arguments, got {}", a.size());
@@ -130,8 +132,14 @@ Result<V> strftime_now(Machine& m, const Args& args) {
       out.append(format, at, text.size());
       break;
     }
-    const char letter = text[at + 1];
-    const bool trusted = format.sub(at, at + 2).all_trusted();
+    // %, then glibc's flags, then a letter.
+    size_t last = at + 1;
+    while (last - at < 4 && last + 1 < text.size() &&
+           std::string_view("-_0^#").find(text[last]) != std::string_view::npos) {
+      ++last;
+    }
+    const char letter = text[last];
+    const bool trusted = format.sub(at, last + 1).all_trusted();
     char buffer[128];
     if (letter == '%') {
       out.append("%", trusted);
@@ -143,12 +151,12 @@ Result<V> strftime_now(Machine& m, const Args& args) {
       std::tm copy = tm;
       out.append(std::to_string(timegm(&copy)), trusted);
     } else if (kPlain.find(letter) != std::string_view::npos) {
-      const char pattern[] = {'%', letter, '\0'};
-      out.append({buffer, std::strftime(buffer, sizeof(buffer), pattern, &tm)}, trusted);
+      const std::string pattern(text.substr(at, last + 1 - at));
+      out.append({buffer, std::strftime(buffer, sizeof(buffer), pattern.c_str(), &tm)}, trusted);
     } else {
-      out.append(format, at, at + 2);
+      out.append(format, at, last + 1);
     }
-    at += 2;
+    at = last + 1;
     TRY(m.check_string(out.size()));
   }
   return m.string(std::move(out));
@@ -196,6 +204,8 @@ Result<V> call_function(Machine& m, FunctionId id, const Args& args) {
       return make_joiner(m, args);
     case FunctionId::kRaiseException:
       return raise_exception(m, args);
+    case FunctionId::kLipsum:
+      return bad_data("lipsum is not supported");
     case FunctionId::kStrftimeNow:
       return strftime_now(m, args);
   }

@@ -219,6 +219,10 @@ bool Lexer::root(Token& token, bool& found) {
 }
 
 bool Lexer::comment(size_t begin) {
+  if (begin == source_.size()) {  // nothing is left to be a comment: Jinja lets that pass
+    advance(begin);
+    return true;
+  }
   const size_t close = source_.find("#}", begin);
   if (close == std::string::npos) return fail("Missing end of comment tag");
   size_t end = close + 2;
@@ -235,6 +239,7 @@ bool Lexer::comment(size_t begin) {
 // {% raw %} was read up to `begin`: its text until {% endraw %} is data.
 bool Lexer::raw_block(size_t begin, Token& token, bool& found) {
   advance(begin);
+  if (begin == source_.size()) return true;
   for (size_t tag = begin;; tag += 2) {
     tag = source_.find("{%", tag);
     if (tag == std::string::npos) return fail("Missing end of raw directive");

@@ -23,6 +23,7 @@ constexpr GlobalRow kGlobals[] = {
     {"joiner", FunctionId::kJoiner},
     {"raise_exception", FunctionId::kRaiseException},
     {"strftime_now", FunctionId::kStrftimeNow},
+    {"lipsum", FunctionId::kLipsum},
 };
 
 }  // namespace
@@ -633,14 +634,21 @@ Result<std::pair<std::vector<V>, std::vector<std::pair<V, V>>>> Machine::argumen
     if (source.is(Kind::kUndefined)) {
       // An undefined value iterates over nothing.
     } else {
-      TRY_ASSIGN(const std::vector<V>* items, items_of(source));
+      const auto iterated = items_of(source);
+      if (!iterated && !source.is(Kind::kIterator) && !over()) {
+        return bad_data("Value after * must be an iterable, not {}", type_name(source));
+      }
+      TRY_ASSIGN(const std::vector<V>* items, iterated);
       TRY(check_items(items->size()));
       positional.insert(positional.end(), items->begin(), items->end());
     }
   }
   if (shape.flags & CallShape::kStarStar) {
     const V source = *extra++;
-    if (!source.is(Kind::kDict)) return bad_data("argument after ** must be a mapping, not {}", type_name(source));
+    if (!source.is(Kind::kDict)) {
+      return bad_data("jinja2.sandbox.SandboxedEnvironment.call() argument after ** must be a mapping, not {}",
+                      type_name(source));
+    }
     for (const auto& [key, v] : source.as<Dict>()->items) {
       if (!key.is(Kind::kString)) return bad_data("keywords must be strings");
       for (const auto& [known, unused] : named) {

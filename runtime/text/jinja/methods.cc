@@ -121,22 +121,29 @@ Result<V> loop_method(Machine& m, Loop& loop, std::string_view name, const Args&
   return boolean(true);
 }
 
+// What CPython's methods say about their arguments, in the several ways they say it.
+Status check_positional(const char* type, std::string_view name, const char* parameters, size_t required,
+                        const Args& args) {
+  if (!args.named.empty()) return bad_data("{}.{}() takes no keyword arguments", type, name);
+  size_t most = parameters[0] == '\0' ? 0 : 1;
+  for (const char* c = parameters; *c != '\0'; ++c) most += *c == ',';
+  const size_t given = args.positional.size();
+  if (given >= required && given <= most) return {};
+  if (most == 0) return bad_data("{}.{}() takes no arguments ({} given)", type, name, given);
+  if (most == required && most == 1)
+    return bad_data("{}.{}() takes exactly one argument ({} given)", type, name, given);
+  const char* bound = given < required ? "least" : "most";
+  const size_t limit = given < required ? required : most;
+  if (std::string_view(parameters).ends_with(",start,end")) {
+    return bad_data("{}() takes at {} {} argument{} ({} given)", name, bound, limit, limit == 1 ? "" : "s", given);
+  }
+  return bad_data("{} expected at {} {} argument{}, got {}", name, bound, limit, limit == 1 ? "" : "s", given);
+}
+
 Result<V> call_string_method(Machine& m, const V& self, const StringMethod& method, const Args& args) {
   const std::string_view name = method.name;
   if (name == "format") return m.brace_format(self, args);
-  if (!method.keywords && !args.named.empty()) return bad_data("str.{}() takes no keyword arguments", name);
-  size_t most = method.parameters[0] == '\0' ? 0 : 1;
-  for (const char* c = method.parameters; *c != '\0'; ++c) most += *c == ',';
-  if (!method.keywords && most <= 1 && args.positional.size() != most && method.required == most) {
-    if (most == 0) return bad_data("str.{}() takes no arguments ({} given)", name, args.positional.size());
-    return bad_data("str.{}() takes exactly one argument ({} given)", name, args.positional.size());
-  }
-  if (!method.keywords && (args.positional.size() < method.required || args.positional.size() > most)) {
-    const bool few = args.positional.size() < method.required;
-    const size_t bound = few ? method.required : most;
-    return bad_data("{} expected at {} {} argument{}, got {}", name, few ? "least" : "most", bound,
-                    bound == 1 ? "" : "s", args.positional.size());
-  }
+  if (!method.keywords) TRY(check_positional("str", name, method.parameters, method.required, args));
   if (name == "format_map") {
     const V& mapping = args.positional[0];
     if (!mapping.is(Kind::kDict)) return bad_data("'{}' object is not subscriptable", type_name(mapping));
@@ -173,6 +180,7 @@ Result<V> call_method(Machine& m, const Method& method, const Args& args) {
   if (method.self.is(Kind::kString)) return call_string_method(m, method.self, string_methods()[index], args);
   const Row& row = kRows[index];
   if (row.call == nullptr) return loop_method(m, *method.self.as<Loop>(), row.name, args);
+  TRY(check_positional(type_name(method.self), row.name, row.parameters, row.required, args));
   const Signature signature{row.name, row.parameters, row.required};
   TRY_ASSIGN(const Bound bound, bind(signature, args));
   return row.call(m, method.self, bound);

@@ -162,7 +162,7 @@ struct Method : Object {
   int16_t index = 0;  // in the table of the methods of its type
 };
 
-enum class FunctionId : uint8_t { kRange, kDict, kNamespace, kCycler, kJoiner, kRaiseException, kStrftimeNow };
+enum class FunctionId : uint8_t { kRange, kDict, kNamespace, kCycler, kJoiner, kRaiseException, kStrftimeNow, kLipsum };
 struct Function : Object {
   FunctionId id = FunctionId::kRange;
 };

@@ -132,7 +132,7 @@ bool Parser::body(Ends ends) {
       emitter_.emit(Op::kText, emitter_.text(current_.text));
       if (!advance()) return false;
     } else if (current_.type == Tok::kVariableBegin) {
-      if (!advance() || !tuple(true, {}, false)) return false;
+      if (!advance() || !tuple(true, false)) return false;
       emitter_.emit(Op::kEmit);
       if (!expect(Tok::kVariableEnd)) return false;
     } else {
@@ -244,14 +244,14 @@ bool Parser::target_item(Target& target, bool with_namespace) {
 }
 
 // name, ns.attribute, or several of them separated by commas.
-bool Parser::assignment_target(Target& target, bool with_namespace, bool before_in) {
+bool Parser::assignment_target(Target& target, bool with_namespace) {
   Target tuple;
   tuple.kind = Target::Kind::kTuple;
   bool is_tuple = false;
   for (;;) {
     if (!tuple.items.empty() && !expect(Tok::kComma)) return false;
-    const bool ended = current_.type == Tok::kVariableEnd || current_.type == Tok::kBlockEnd ||
-                       current_.type == Tok::kRParen || (before_in && current_.is_name("in"));
+    const bool ended =
+        current_.type == Tok::kVariableEnd || current_.type == Tok::kBlockEnd || current_.type == Tok::kRParen;
     if (ended) break;
     if (!target_item(tuple.items.emplace_back(), with_namespace)) return false;
     if (current_.type != Tok::kComma) break;
@@ -294,27 +294,17 @@ bool Parser::store(const Target& target) {
 
 bool Parser::set() {
   Target target;
-  if (!advance() || !assignment_target(target, true, false)) return false;
+  if (!advance() || !assignment_target(target, true)) return false;
   bool assign = false;
   if (!skip_if(Tok::kAssign, assign)) return false;
   if (!assign) return set_block(target);
-  return check_namespaces(target) && tuple(true, {}, false) && store(target);
+  return check_namespaces(target) && tuple(true, false) && store(target);
 }
 
 bool Parser::set_block(const Target& target) {
   const bool outer_soft = std::exchange(soft_, false);
-  const size_t filters = emitter_.here();
-  if (current_.type == Tok::kPipe && !filter(false)) return false;
-  const size_t begin = emitter_.here();
-  emitter_.emit(Op::kPushScope);
-  emitter_.emit(Op::kBeginCapture);
-  enclosures_.push_back({Enclosure::Kind::kScope, 0, {}});
-  enclosures_.push_back({Enclosure::Kind::kCapture, 0, {}});
   static constexpr std::string_view kEnds[] = {"endset"};
-  if (!block_body(kEnds, true)) return false;
-  enclosures_.resize(enclosures_.size() - 2);
-  emitter_.emit(Op::kEndCapture);
-  if (!emitter_.swap(filters, begin)) return fail("template is too complex");
+  if (!captured_block(current_.type == Tok::kPipe, false, kEnds)) return false;
   emitter_.emit(Op::kPopScope);
   soft_ = outer_soft;
   return check_namespaces(target) && store(target);
@@ -322,21 +312,30 @@ bool Parser::set_block(const Target& target) {
 
 bool Parser::filter_block() {
   soft_ = false;
-  if (!advance()) return false;
+  static constexpr std::string_view kEnds[] = {"endfilter"};
+  if (!advance() || !captured_block(true, true, kEnds)) return false;
+  emitter_.emit(Op::kEmit);
+  emitter_.emit(Op::kPopScope);
+  return true;
+}
+
+// A scope whose text is captured and filtered. The filters stand before the body and run after it.
+bool Parser::captured_block(bool filtered, bool inline_filter, Ends ends) {
+  const size_t to_body = filtered ? emitter_.jump(Op::kJump) : 0;
   const size_t filters = emitter_.here();
-  if (!filter(true)) return false;
-  const size_t begin = emitter_.here();
+  if (filtered && !filter(inline_filter)) return false;
+  const size_t to_end = filtered ? emitter_.jump(Op::kJump) : 0;
+  if (filtered) emitter_.land(to_body);
   emitter_.emit(Op::kPushScope);
   emitter_.emit(Op::kBeginCapture);
   enclosures_.push_back({Enclosure::Kind::kScope, 0, {}});
   enclosures_.push_back({Enclosure::Kind::kCapture, 0, {}});
-  static constexpr std::string_view kEnds[] = {"endfilter"};
-  if (!block_body(kEnds, true)) return false;
+  if (!block_body(ends, true)) return false;
   enclosures_.resize(enclosures_.size() - 2);
   emitter_.emit(Op::kEndCapture);
-  if (!emitter_.swap(filters, begin)) return fail("template is too complex");
-  emitter_.emit(Op::kEmit);
-  emitter_.emit(Op::kPopScope);
+  if (!filtered) return true;
+  emitter_.jump_back(Op::kJump, filters);
+  emitter_.land(to_end);
   return true;
 }
 
@@ -344,8 +343,8 @@ bool Parser::filter_block() {
 // and loop.last speak of them alone.
 bool Parser::loop() {
   Target target;
-  if (!advance() || !assignment_target(target, false, true) || !expect_name("in")) return false;
-  if (!tuple(false, "recursive", false)) return false;
+  if (!advance() || !assignment_target(target, false) || !expect_name("in")) return false;
+  if (!tuple(false, false)) return false;
   soft_ = false;
   const size_t entry = emitter_.here();
   bool filtered = false, recursive = false;
@@ -399,7 +398,7 @@ bool Parser::condition() {
   if (!advance()) return false;
   soft_ = true;
   for (;;) {
-    if (!tuple(false, {}, false)) return false;
+    if (!tuple(false, false)) return false;
     const size_t next = emitter_.jump(Op::kJumpIfFalse);
     static constexpr std::string_view kEnds[] = {"elif", "else", "endif"};
     if (!block_body(kEnds, false)) return false;
@@ -425,8 +424,7 @@ bool Parser::with() {
   std::vector<Target> targets;
   while (current_.type != Tok::kBlockEnd) {
     if (!targets.empty() && !expect(Tok::kComma)) return false;
-    if (!assignment_target(targets.emplace_back(), false, false) || !expect(Tok::kAssign) || !expression())
-      return false;
+    if (!assignment_target(targets.emplace_back(), false) || !expect(Tok::kAssign) || !expression()) return false;
   }
   soft_ = false;
   emitter_.emit(Op::kPushScope);

@@ -74,6 +74,7 @@ class Parser {
   bool block();
   bool call_block();
   bool filter_block();
+  bool captured_block(bool filtered, bool inline_filter, Ends ends);
   bool macro();
   bool signature(MacroShape& shape, std::optional<size_t>& caller_without_default);
   bool macro_body(MacroShape& shape, std::string_view end, std::optional<size_t> caller_without_default, int line);
@@ -84,14 +85,14 @@ class Parser {
   bool autoescape();
 
   // targets
-  bool assignment_target(Target& target, bool with_namespace, bool before_in);
+  bool assignment_target(Target& target, bool with_namespace);
   bool target_item(Target& target, bool with_namespace);
   bool check_namespaces(const Target& target);
   bool store(const Target& target);
   bool store_name(std::string_view name);
 
   // parser_expression.cc
-  bool tuple(bool with_conditional, std::string_view end_name, bool parentheses);
+  bool tuple(bool with_conditional, bool parentheses);
   bool expression();
   bool expression(Level level);
   bool conditional_tail(size_t begin, int line);

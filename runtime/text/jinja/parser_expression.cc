@@ -44,14 +44,13 @@ void Parser::require_builtin(bool is_filter, std::string_view name, int line) {
   unknown_.push_back({emitter_.here(), line, fmt::format("No {} named '{}'.", is_filter ? "filter" : "test", name)});
 }
 
-// Expressions separated by commas: a tuple when there is a comma. Ends also at the name `end_name`.
-bool Parser::tuple(bool with_conditional, std::string_view end_name, bool parentheses) {
+// Expressions separated by commas: a tuple when there is a comma.
+bool Parser::tuple(bool with_conditional, bool parentheses) {
   uint32_t count = 0;
   bool is_tuple = false;
   for (;;) {
     if (count > 0 && !expect(Tok::kComma)) return false;
     if (current_.type == Tok::kVariableEnd || current_.type == Tok::kBlockEnd || current_.type == Tok::kRParen) break;
-    if (!end_name.empty() && current_.is_name(end_name)) break;
     if (!(with_conditional ? expression() : expression(Level::kOr))) return false;
     ++count;
     if (current_.type != Tok::kComma) break;
@@ -260,7 +259,7 @@ bool Parser::primary() {
       emitter_.emit(Op::kConst, emitter_.number(token.number));
       return advance();
     case Tok::kLParen:
-      return advance() && tuple(true, {}, true) && expect(Tok::kRParen);
+      return advance() && tuple(true, true) && expect(Tok::kRParen);
     case Tok::kLBracket:
       return list();
     case Tok::kLBrace:

@@ -126,11 +126,9 @@ std::vector<V> split_space(Machine& m, const V& self, int64_t limit, bool from_r
   std::vector<V> out;
   if (!from_right) {
     for (size_t at = lstrip_begin(text); at < text.size() && !m.over();) {
-      size_t end = text.size();
+      size_t end = text.size();  // the last piece keeps the space behind it
       if (static_cast<int64_t>(out.size()) < limit) {
         for (end = at; end < text.size() && !is_space(char_at(text, end).code);) end += char_at(text, end).size;
-      } else {
-        end = rstrip_end(text);
       }
       out.push_back(m.substring(self, at, end));
       at = end + lstrip_begin(std::string_view(text).substr(end));
@@ -141,8 +139,6 @@ std::vector<V> split_space(Machine& m, const V& self, int64_t limit, bool from_r
     size_t at = 0;
     if (static_cast<int64_t>(out.size()) < limit) {
       for (at = end; at > 0 && !is_space(char_before(text, at).code);) at -= char_before(text, at).size;
-    } else {
-      at = lstrip_begin(text);
     }
     out.push_back(m.substring(self, at, end));
     end = rstrip_end(std::string_view(text).substr(0, at));
