@@ -10,7 +10,7 @@
 
 namespace ll::testing {
 
-inline constexpr int64_t kTinyVocab = 33, kTinyWidth = 64;
+inline constexpr int64_t kTinyVocab = 33, kTinyWidth = 32;
 
 struct TinyPlan {
   std::vector<std::byte> file;  // stands for the model file: tensors one after another
@@ -109,11 +109,11 @@ class TinyBuilder {
     p_.max_rows = tokens;
     const uint64_t step = 256 * tokens;  // holds any row of the program
     const auto x = arena(0, rows(Symbol::kT, kTinyWidth)), h = arena(step, rows(Symbol::kT, kTinyWidth));
-    const auto qkv = arena(2 * step, rows(Symbol::kT, 128)), q = arena(4 * step, rows(Symbol::kT, kTinyWidth));
+    const auto qkv = arena(2 * step, rows(Symbol::kT, 96)), q = arena(4 * step, rows(Symbol::kT, kTinyWidth));
     const auto y = arena(5 * step, rows(Symbol::kT, kTinyWidth)), last = arena(step, rows(Symbol::kR, kTinyWidth));
     const auto codes = arena(2 * step, rows(Symbol::kR, kTinyWidth, DType::kQ8A));
     Operand logits{Space::kOutput, 0, 0, 4 * kTinyVocab, rows(Symbol::kR, kTinyVocab)};
-    Operand gate = qkv;  // 64 of the 128 columns
+    Operand gate = qkv;  // the second 32 of its 96 columns
     gate.offset += 128;
     gate.type.dims[1] = Dim(kTinyWidth);
 
@@ -121,13 +121,13 @@ class TinyBuilder {
     launch("rms_norm", "h", {x, weight(1)}, {h}, {{"eps", 1e-5}});
     launch("merged_linear", "qkv", {h, weight(2), weight(3), weight(4)}, {qkv}, {{"parts", int64_t{3}}});
     launch("rope_kv_write", "q", {kv(), qkv, input(1), input(3), weight(5)}, {q, kv()},
-           {{"heads", int64_t{2}},
+           {{"heads", int64_t{1}},
             {"kv_heads", int64_t{1}},
             {"head_dim", int64_t{32}},
             {"style", "half"},
             {"mscale", 1.0}});
     launch("attention", "y", {q, kv(), input(1), input(2), input(4)}, {y},
-           {{"heads", int64_t{2}},
+           {{"heads", int64_t{1}},
             {"kv_heads", int64_t{1}},
             {"head_dim", int64_t{32}},
             {"scale", 0.125},
@@ -165,7 +165,7 @@ class TinyBuilder {
   void tensors() {
     tensor("token_embd.weight", numbers(DType::kQ8_0, {kTinyVocab, kTinyWidth}), DType::kQ8_0);
     tensor("norm.weight", numbers(DType::kF32, {kTinyWidth}), DType::kBF16);
-    tensor("q.weight", numbers(DType::kQ4_0, {64, kTinyWidth}, Layout::kX16), DType::kQ4_0);
+    tensor("q.weight", numbers(DType::kQ4_0, {32, kTinyWidth}, Layout::kX16), DType::kQ4_0);
     tensor("k.weight", numbers(DType::kQ4_0, {32, kTinyWidth}, Layout::kX16), DType::kQ4_0);
     tensor("v.weight", numbers(DType::kQ8_0, {32, kTinyWidth}, Layout::kX16), DType::kQ8_0);
     constant("inv_freq", std::vector<float>(16, 0.5F));

@@ -79,7 +79,7 @@ TEST_F(WriterTest, ReadsBackWhatWasWritten) {
   EXPECT_EQ(b.tokenizer.size(), tiny.draft.tokenizer.size());
   ASSERT_EQ(b.programs.size(), 2u);
   EXPECT_EQ(b.programs[1].launches.size(), 11u);
-  EXPECT_EQ(b.programs[1].launches[6].inputs[0].row_bytes, 512);
+  EXPECT_EQ(b.programs[1].launches[6].inputs[0].row_bytes, 384);
   EXPECT_EQ(b.kv_bytes_per_token, a.kv_bytes_per_token);
   EXPECT_EQ(b.arena_bytes, a.programs[1].arena_bytes);
   EXPECT_EQ(b.program_for(1, 1, 1), &b.programs[0]);
