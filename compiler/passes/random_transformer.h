@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "compiler/execute.h"
 #include "ir/graph.h"
 #include "kernels/quant/formats.h"
 
@@ -19,13 +18,6 @@ struct RandomTransformer {
   std::map<std::string, std::pair<DType, std::vector<std::byte>>, std::less<>> tensors;
   int64_t vocabulary = 0;
 
-  WeightSource source() const {
-    return [this](std::string_view name, const TensorType&) -> Result<WeightBytes> {
-      const auto it = tensors.find(name);
-      if (it == tensors.end()) return bad_data("no tensor {}", name);
-      return WeightBytes{it->second.first, it->second.second};
-    };
-  }
   std::vector<int32_t> tokens(size_t n) const {
     std::mt19937_64 random(n);
     std::vector<int32_t> ids(n);
