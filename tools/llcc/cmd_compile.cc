@@ -22,7 +22,7 @@ struct Options {
   bool progress = false, quiet = false;
 };
 
-// One line on a terminal that is written over and over; away from one, a line for each stage.
+// One line on a terminal that is written over and over; away from one, a line for each stage and quarter.
 class ProgressLine {
  public:
   explicit ProgressLine(bool terminal) : terminal_(terminal) {}
@@ -31,11 +31,12 @@ class ProgressLine {
   }
 
   void show(std::string_view stage, uint64_t done, uint64_t total) {
-    const int percent = total == 0 ? -1 : static_cast<int>(done * 100 / total);
-    if (stage == stage_ && (percent == percent_ || (!terminal_ && percent != 100))) return;
+    int percent = total == 0 ? 0 : static_cast<int>(done * 100 / total);
+    if (!terminal_) percent = percent / 25 * 25;
+    if (stage == stage_ && percent == percent_) return;
     stage_ = stage;
     percent_ = percent;
-    const std::string text = percent < 0 ? fmt::format("{} ...", stage) : fmt::format("{} {} %", stage, percent);
+    const std::string text = percent == 0 ? fmt::format("{} ...", stage) : fmt::format("{} {} %", stage, percent);
     if (terminal_) {
       fmt::print(stderr, "\r\x1b[K{}", text);
       std::fflush(stderr);
@@ -49,7 +50,7 @@ class ProgressLine {
   const bool terminal_;
   bool shown_ = false;
   std::string stage_;
-  int percent_ = -2;
+  int percent_ = -1;
 };
 
 Status run(Options o) {
