@@ -62,6 +62,12 @@ Json needs(const Plan& plan, const Machine& machine) {
 
 }  // namespace
 
+}  // namespace ll::api
+
+// At global scope: a definition inside a namespace would not take the header's visibility.
+using namespace ll;       // NOLINT(google-build-using-namespace)
+using namespace ll::api;  // NOLINT(google-build-using-namespace)
+
 extern "C" {
 
 llrt_status llrt_verify(const char* path, const char* model_dir, char** json) {
@@ -96,5 +102,3 @@ llrt_status llrt_doctor(const char* plan_path, char** json) {
 }
 
 }  // extern "C"
-
-}  // namespace ll::api

@@ -55,6 +55,12 @@ Result<std::shared_ptr<Model>> Model::open(const std::string& path, const llrt_o
   return model;
 }
 
+}  // namespace ll::api
+
+// At global scope: a definition inside a namespace would not take the header's visibility.
+using namespace ll;       // NOLINT(google-build-using-namespace)
+using namespace ll::api;  // NOLINT(google-build-using-namespace)
+
 extern "C" {
 
 llrt_status llrt_open_params_init(llrt_open_params* params, size_t struct_size) {
@@ -121,5 +127,3 @@ int32_t llrt_model_is_eos(const llrt_model* model, int32_t token) {
 }
 
 }  // extern "C"
-
-}  // namespace ll::api

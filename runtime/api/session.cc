@@ -42,6 +42,12 @@ Status advance(std::span<llrt_session* const> sessions, std::span<const std::spa
 
 }  // namespace
 
+}  // namespace ll::api
+
+// At global scope: a definition inside a namespace would not take the header's visibility.
+using namespace ll;       // NOLINT(google-build-using-namespace)
+using namespace ll::api;  // NOLINT(google-build-using-namespace)
+
 extern "C" {
 
 llrt_status llrt_session_create(llrt_model* model, llrt_session** session) {
@@ -167,5 +173,3 @@ llrt_status llrt_session_sample(const llrt_session* session, const llrt_sample_p
 }
 
 }  // extern "C"
-
-}  // namespace ll::api

@@ -31,6 +31,12 @@ static_assert(static_cast<int>(Code::kUsage) == LLRT_USAGE && static_cast<int>(C
               static_cast<int>(Code::kCannotCreate) == LLRT_CANNOT_CREATE && static_cast<int>(Code::kIo) == LLRT_IO &&
               static_cast<int>(Code::kRetry) == LLRT_RETRY);
 
+}  // namespace ll::api
+
+// At global scope: a definition inside a namespace would not take the header's visibility.
+using namespace ll;       // NOLINT(google-build-using-namespace)
+using namespace ll::api;  // NOLINT(google-build-using-namespace)
+
 extern "C" {
 
 uint32_t llrt_api_version(void) { return LLRT_API_VERSION; }
@@ -39,5 +45,3 @@ const char* llrt_last_error(void) { return last_error; }
 const char* llrt_status_name(llrt_status status) { return code_name(static_cast<Code>(status)); }
 
 }  // extern "C"
-
-}  // namespace ll::api

@@ -55,6 +55,12 @@ llrt_status give(llrt_detokenizer* detokenizer, const char** text, size_t* size,
 
 }  // namespace
 
+}  // namespace ll::api
+
+// At global scope: a definition inside a namespace would not take the header's visibility.
+using namespace ll;       // NOLINT(google-build-using-namespace)
+using namespace ll::api;  // NOLINT(google-build-using-namespace)
+
 extern "C" {
 
 llrt_status llrt_tokenize(const llrt_model* model, const char* text, size_t text_size, uint32_t flags, int32_t* ids,
@@ -111,5 +117,3 @@ llrt_status llrt_detokenizer_flush(llrt_detokenizer* detokenizer, const char** t
 void llrt_text_free(char* text) { std::free(text); }
 
 }  // extern "C"
-
-}  // namespace ll::api

@@ -1,0 +1,214 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <llrt.hpp>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "tools/llrt/commands.h"
+#include "tools/llrt/interrupt.h"
+#include "tools/llrt/open_model.h"
+#include "tools/llrt/read_bandwidth.h"
+#include "tools/llrt/stopwatch.h"
+
+namespace ll {
+namespace {
+
+struct Options {
+  ModelOptions model;
+  std::optional<uint32_t> prompt, generate;
+  uint32_t batch = 1, depth = 0, repetitions = 5;
+  bool json = false;
+};
+
+struct Row {
+  std::string name;
+  uint64_t bytes = 0;           // one repetition moves
+  std::vector<double> seconds;  // of each repetition
+  uint64_t tokens = 0;          // of one repetition
+  double rate(double s) const { return static_cast<double>(tokens) / s; }
+};
+
+// Any ids do: the kernels' time does not depend on them.
+std::vector<int32_t> some_tokens(size_t count, uint32_t vocab) {
+  std::vector<int32_t> ids(count);
+  uint32_t state = 1;
+  for (int32_t& id : ids) {
+    state = state * 1664525 + 1013904223;
+    id = static_cast<int32_t>((state >> 8) % vocab);
+  }
+  return ids;
+}
+
+class Bench {
+ public:
+  Bench(const llrt::Model& model, const Options& options) : model_(model), info_(model.info()), options_(options) {}
+
+  // One session's prompt of `count` tokens, in chunks as `llrt run` cuts them.
+  Row prompt(uint32_t count) {
+    Row row{name("pp", count, 1), 0, {}, count};
+    const uint32_t chunk = info_.max_step_tokens;
+    for (uint32_t done = 0; done < count; done += chunk) {
+      row.bytes += model_.step_bytes(std::min(chunk, count - done), 1, options_.depth + done);
+    }
+    llrt::Session session(model_);
+    fill(session);
+    const std::vector<int32_t> ids = some_tokens(count, info_.vocab_size);
+    repeat(row, [&] {
+      session.truncate(options_.depth);
+      const Stopwatch watch;
+      session.prefill(ids);
+      row.seconds.push_back(watch.seconds());
+    });
+    return row;
+  }
+
+  // `count` decode steps of `batch` sessions each.
+  Row generate(uint32_t count) {
+    const uint32_t batch = options_.batch;
+    Row row{name("tg", count, batch), 0, {}, uint64_t{count} * batch};
+    std::vector<llrt::Session> sessions;
+    for (uint32_t i = 0; i < batch; ++i) {
+      sessions.emplace_back(model_);
+      fill(sessions.back());
+    }
+    std::vector<llrt::Session*> pointers;
+    for (llrt::Session& s : sessions) pointers.push_back(&s);
+    const uint32_t together = std::min(batch, info_.max_batch);
+    for (uint32_t i = 0; i < count; ++i) {
+      row.bytes += model_.step_bytes(together, together, options_.depth + i) * ((batch + together - 1) / together);
+    }
+    const std::vector<int32_t> ids = some_tokens(size_t{count} * batch, info_.vocab_size);
+    repeat(row, [&] {
+      for (llrt::Session& s : sessions) s.truncate(options_.depth);
+      const Stopwatch watch;
+      for (uint32_t i = 0; i < count && !interrupted(); ++i) {
+        llrt::decode(pointers, std::span(ids).subspan(size_t{i} * batch, batch));
+      }
+      if (!interrupted()) row.seconds.push_back(watch.seconds());
+    });
+    return row;
+  }
+
+ private:
+  std::string name(const char* kind, uint32_t count, uint32_t batch) const {
+    std::string text = fmt::format("{}{}", kind, count);
+    if (batch > 1) text += fmt::format(" x{}", batch);
+    if (options_.depth > 0) text += fmt::format(" @ d{}", options_.depth);
+    return text;
+  }
+  void fill(llrt::Session& session) const {
+    if (options_.depth > 0) session.prefill(some_tokens(options_.depth, info_.vocab_size));
+  }
+  // Once to warm caches up, then the repetitions that count.
+  template <class F>
+  void repeat(Row& row, F body) {
+    body();
+    row.seconds.clear();
+    for (uint32_t i = 0; i < options_.repetitions && !interrupted(); ++i) {
+      if (isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r{} {}/{} ", row.name, i + 1, options_.repetitions);
+      body();
+    }
+    if (isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r\x1b[K");
+    std::sort(row.seconds.begin(), row.seconds.end());
+  }
+
+  const llrt::Model& model_;
+  llrt_model_info info_;
+  const Options& options_;
+};
+
+// Larger than the last cache by far, and small beside what memory is free.
+uint64_t bandwidth_buffer() {
+  const auto machine = nlohmann::json::parse(llrt::doctor())["machine"];
+  const uint64_t cache = machine["last_level_cache_bytes"], available = machine["available_bytes"];
+  constexpr uint64_t kLeast = uint64_t{128} << 20, kMost = uint64_t{1} << 30;
+  const uint64_t wanted = std::clamp(8 * cache, kLeast, kMost);
+  return available > 0 ? std::min(wanted, available / 4) : wanted;
+}
+
+double median(const std::vector<double>& sorted) {
+  const size_t n = sorted.size();
+  return n % 2 == 1 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+}
+
+Status run(const Options& options) {
+  const llrt::Model model = open_model(options.model);
+  const llrt_model_info info = model.info();
+  if (options.depth >= info.context_length) {
+    return usage("depth {} leaves no room in a context of {} (llcc compile --ctx-size)", options.depth,
+                 info.context_length);
+  }
+  // Defaults shrink to what a small plan holds; numbers asked for do not.
+  const uint32_t room = info.context_length - options.depth;
+  const uint32_t prompt = options.prompt.value_or(std::min(512U, room));
+  const uint32_t generate = options.generate.value_or(std::min(128U, room));
+  TRY_ASSIGN(const double bandwidth, measure_read_bandwidth(bandwidth_buffer(), info.threads));
+  Bench bench(model, options);
+  std::vector<Row> rows;
+  if (prompt > 0) rows.push_back(bench.prompt(prompt));
+  if (generate > 0 && !interrupted()) rows.push_back(bench.generate(generate));
+  std::erase_if(rows, [](const Row& row) { return row.seconds.empty(); });
+
+  nlohmann::ordered_json json = {{"model", info.name},
+                                 {"architecture", info.architecture},
+                                 {"threads", info.threads},
+                                 {"isa", info.isa},
+                                 {"weight_bytes", info.weight_bytes},
+                                 {"read_bandwidth_gb_s", bandwidth / 1e9},
+                                 {"rows", nlohmann::ordered_json::array()}};
+  if (!options.json) {
+    fmt::print("{} {}, {:.1f} MB of weights, {} threads, {}; streaming read {:.1f} GB/s\n\n", info.architecture,
+               info.name, static_cast<double>(info.weight_bytes) / 1e6, info.threads, info.isa, bandwidth / 1e9);
+    fmt::print("| test | tokens/s | spread | GB/s | of read bandwidth |\n|---|---:|---:|---:|---:|\n");
+  }
+  for (const Row& row : rows) {
+    const double middle = median(row.seconds), rate = row.rate(middle);
+    const double fastest = row.rate(row.seconds.front()), slowest = row.rate(row.seconds.back());
+    const double moved = static_cast<double>(row.bytes) / middle;
+    if (options.json) {
+      json["rows"].push_back({{"test", row.name},
+                              {"tokens_per_second", rate},
+                              {"slowest", slowest},
+                              {"fastest", fastest},
+                              {"repetitions", row.seconds.size()},
+                              {"bytes", row.bytes},
+                              {"gb_s", moved / 1e9},
+                              {"share_of_read_bandwidth", moved / bandwidth}});
+    } else {
+      fmt::print("| {} | {:.2f} | {:.1f} % | {:.2f} | {:.0f} % |\n", row.name, rate, (fastest - slowest) / rate * 100,
+                 moved / 1e9, moved / bandwidth * 100);
+    }
+  }
+  if (options.json) fmt::print("{}\n", json.dump(2));
+  return {};
+}
+
+}  // namespace
+
+Command add_bench(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  Options& o = *options;
+  add_model_options(app, o.model);
+  const auto count = [&](const char* flags, auto& target, const char* help) {
+    return app.add_option(flags, target, help)->check(CLI::Range(0, 1 << 27))->type_name("N");
+  };
+  count("-p,--prompt", o.prompt, "tokens of the prompt row, 0: no such row (default: 512, or what the context holds)");
+  count("-n,--generate", o.generate, "decode steps of the generation row, 0: no such row (default: 128)");
+  app.add_option("-b,--batch", o.batch, "sessions that decode together")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str()
+      ->type_name("N");
+  count("-d,--depth", o.depth, "tokens already in each session")->capture_default_str();
+  app.add_option("-r,--repetitions", o.repetitions, "runs of each row; the median counts")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option_function<std::string>(
+         "-o,--output", [options](const std::string& format) { options->json = format == "json"; }, "md or json")
+      ->check(CLI::IsMember({"md", "json"}))
+      ->type_name("FORMAT");
+  return [options] { return run(*options); };
+}
+
+}  // namespace ll

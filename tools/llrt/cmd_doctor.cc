@@ -1,0 +1,70 @@
+#include <llrt.hpp>
+#include <nlohmann/json.hpp>
+
+#include "tools/llrt/commands.h"
+
+namespace ll {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Options {
+  std::string plan;
+  bool json = false;
+};
+
+// "kv_pool_bytes": 1234567 -> "kv pool", "1.2 MiB".
+std::pair<std::string, std::string> line(const std::string& key, const Json& value) {
+  std::string name = key;
+  std::string text;
+  if (value.is_null()) {
+    text = "none";
+  } else if (value.is_boolean()) {
+    text = value.get<bool>() ? "yes" : "no";
+  } else if (value.is_string()) {
+    text = value.get<std::string>();
+  } else if (key.ends_with("_bytes") && value.is_number()) {
+    name.resize(name.size() - std::string_view("_bytes").size());
+    text = fmt::format("{:.1f} MiB", value.get<double>() / (1 << 20));
+  } else if (value.is_object()) {
+    for (const auto& [k, v] : value.items()) {
+      if (v.is_boolean() && v.get<bool>()) text += (text.empty() ? "" : " ") + k;
+    }
+  } else if (value.is_array()) {
+    for (const Json& v : value) text += (text.empty() ? "" : " ") + v.get<std::string>();
+  } else {
+    text = value.dump();
+  }
+  std::replace(name.begin(), name.end(), '_', ' ');
+  return {name, text};
+}
+
+Status run(const Options& options) {
+  const std::string text = llrt::doctor(options.plan);
+  if (options.json) {
+    fmt::print("{}\n", text);
+    return {};
+  }
+  const Json facts = Json::parse(text);
+  fmt::print("llrt {} (API {})\n", facts["version"].get<std::string>(), facts["api_version"].get<int>());
+  for (const char* part : {"machine", "plan"}) {
+    if (!facts.contains(part)) continue;
+    fmt::print("\n{}\n", part);
+    for (const auto& [key, value] : facts[part].items()) {
+      const auto [name, shown] = line(key, value);
+      fmt::print("  {:<26} {}\n", name, shown);
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Command add_doctor(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  app.add_option("plan", options->plan, "plan whose needs are shown too")->type_name("PLAN");
+  app.add_flag("--json", options->json, "print the facts as JSON");
+  return [options] { return run(*options); };
+}
+
+}  // namespace ll

@@ -1,0 +1,65 @@
+// llrt: runs compiled language models.
+#include <fmt/core.h>
+
+#include <llrt.hpp>
+
+#include "tools/llrt/commands.h"
+#include "tools/llrt/interrupt.h"
+#include "tools/report.h"
+
+namespace ll {
+namespace {
+
+struct Row {
+  const char* name;
+  const char* help;
+  Command (*add)(CLI::App&);
+};
+constexpr Row kCommands[] = {
+    {"run", "continue a text", add_run},
+    {"bench", "measure tokens per second against this machine's memory bandwidth", add_bench},
+    {"logits", "compute the logits that follow each of some token ids", add_logits},
+    {"perplexity", "measure how well a plan predicts a text", add_perplexity},
+    {"verify", "check every byte of a plan", add_verify},
+    {"doctor", "show what this machine offers and what a plan needs", add_doctor},
+};
+
+int main(int argc, char** argv) {
+  CLI::App app("llrt: runs compiled language models", "llrt");
+  app.set_version_flag("--version", std::string("llrt ") + llrt_version());
+  app.require_subcommand(1);
+  ErrorFormat format = ErrorFormat::kText;
+  app.add_option("--error-format", format, "how errors are printed: text or json")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, ErrorFormat>{{"text", ErrorFormat::kText}, {"json", ErrorFormat::kJson}}));
+  std::vector<std::pair<CLI::App*, Command>> commands;
+  for (const Row& row : kCommands) {
+    CLI::App* sub = app.add_subcommand(row.name, row.help);
+    sub->fallthrough();
+    commands.emplace_back(sub, row.add(*sub));
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    return report("llrt", error(Code::kUsage, "{}; see llrt --help", e.what()), format);
+  }
+  catch_interrupts();
+  for (const auto& [sub, run] : commands) {
+    if (!sub->parsed()) continue;
+    try {
+      if (const Status status = run(); !status) return report("llrt", status.error(), format);
+    } catch (const llrt::Error& e) {
+      return report("llrt", Error{static_cast<Code>(e.status()), e.what()}, format);
+    } catch (const std::bad_alloc&) {
+      return report("llrt", error(Code::kOutOfMemory, "out of memory"), format);
+    }
+  }
+  if (std::fflush(stdout) != 0) return report("llrt", error(Code::kIo, "cannot write to stdout"), format);
+  return interrupted() ? kInterruptedExit : 0;
+}
+
+}  // namespace
+}  // namespace ll
+
+int main(int argc, char** argv) { return ll::main(argc, argv); }

@@ -1,0 +1,26 @@
+#include "tools/llrt/open_model.h"
+
+namespace ll {
+
+void add_model_options(CLI::App& app, ModelOptions& options) {
+  app.add_option("plan", options.plan, "plan made by llcc compile")->required()->type_name("PLAN");
+  app.add_option("-t,--threads", options.threads,
+                 "threads (default: one per physical core that affinity and cgroup allow)")
+      ->check(CLI::Range(1, 256))
+      ->type_name("N");
+  app.add_option("--isa", options.isa, "instruction set of the kernels: scalar or avx2 (default: the best here)")
+      ->check(CLI::IsMember({"scalar", "avx2"}))
+      ->type_name("LEVEL");
+  app.add_option("--model-dir", options.model_dir, "folder of the files that a plan with --weights reference names")
+      ->type_name("DIR");
+}
+
+llrt::Model open_model(const ModelOptions& options) {
+  llrt::OpenParams params;
+  params.threads = options.threads;
+  if (!options.isa.empty()) params.isa = options.isa.c_str();
+  if (!options.model_dir.empty()) params.model_dir = options.model_dir.c_str();
+  return llrt::Model(options.plan, params);
+}
+
+}  // namespace ll
