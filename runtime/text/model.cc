@@ -1,6 +1,7 @@
 #include "runtime/text/model.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 #include "runtime/text/utf8.h"
@@ -18,8 +19,16 @@ uint32_t letter_size(char lead) {
   return kSizes[static_cast<uint8_t>(lead) >> 4];
 }
 
-bool later(const ModelScratch::Candidate& a, const ModelScratch::Candidate& b) {
-  return a.key > b.key || (a.key == b.key && a.left > b.left);
+struct Later {
+  bool operator()(const ModelScratch::Candidate& a, const ModelScratch::Candidate& b) const { return a.key > b.key; }
+};
+
+uint64_t key_of(uint32_t rank, int32_t left) { return static_cast<uint64_t>(rank) << 32 | static_cast<uint32_t>(left); }
+
+// A number that is smaller the larger the score is. Scores of kSpm models are f32 in their files.
+uint32_t rank_of_score(double score) {
+  const auto bits = std::bit_cast<uint32_t>(static_cast<float>(score) + 0.0F);  // one zero
+  return (bits >> 31) != 0 ? bits : ~bits & 0x7FFFFFFF;
 }
 
 // True when U+2581 follows another letter somewhere in the text.
@@ -140,12 +149,12 @@ ModelScratch::Candidate Model::candidate(std::string_view piece, const std::vect
     const uint32_t size = a.size + b.size;
     const int32_t id = index_.find(piece.substr(a.begin, size));
     if (id < 0) return {};
-    return {-spec_->scores[static_cast<size_t>(id)], left, id, size};
+    return {key_of(rank_of_score(spec_->scores[static_cast<size_t>(id)]), left), id, size};
   }
   if (a.id < 0 || b.id < 0) return {};
   const MergeIndex::Found found = merges_.find(a.id, b.id);
   if (found.result < 0) return {};
-  return {static_cast<double>(found.rank), left, found.result, a.size + b.size};
+  return {key_of(found.rank, left), found.result, a.size + b.size};
 }
 
 // Joins neighbours in the order of their keys until none is left to join.
@@ -156,19 +165,20 @@ void Model::join_all(std::string_view piece, ModelScratch& scratch) const {
   for (size_t i = 0; i + 1 < symbols.size(); ++i) {
     if (const Candidate c = candidate(piece, symbols, static_cast<int32_t>(i)); c.result >= 0) heap.push_back(c);
   }
-  std::make_heap(heap.begin(), heap.end(), later);
+  std::make_heap(heap.begin(), heap.end(), Later());
   const auto push = [&](int32_t left) {
     if (left < 0) return;
     if (const Candidate c = candidate(piece, symbols, left); c.result >= 0) {
       heap.push_back(c);
-      std::push_heap(heap.begin(), heap.end(), later);
+      std::push_heap(heap.begin(), heap.end(), Later());
     }
   };
   while (!heap.empty()) {
-    std::pop_heap(heap.begin(), heap.end(), later);
+    std::pop_heap(heap.begin(), heap.end(), Later());
     const Candidate c = heap.back();
     heap.pop_back();
-    Symbol& a = symbols[static_cast<size_t>(c.left)];
+    const auto left = static_cast<int32_t>(c.key);
+    Symbol& a = symbols[static_cast<size_t>(left)];
     if (a.size == 0 || a.after < 0) continue;
     Symbol& b = symbols[static_cast<size_t>(a.after)];
     if (a.size + b.size != c.size) continue;  // one of them has been joined since
@@ -176,9 +186,9 @@ void Model::join_all(std::string_view piece, ModelScratch& scratch) const {
     a.size = c.size;
     b.size = 0;
     a.after = b.after;
-    if (a.after >= 0) symbols[static_cast<size_t>(a.after)].before = c.left;
+    if (a.after >= 0) symbols[static_cast<size_t>(a.after)].before = left;
     push(a.before);
-    push(c.left);
+    push(left);
   }
 }
 

@@ -18,9 +18,10 @@ struct ModelScratch {
     uint32_t begin = 0, size = 0;  // in the piece; size 0: joined to the one before
     int32_t before = -1, after = -1;
   };
+  // The join of two neighbours. Smallest key first: the merge's rank or the score in the upper half, the place of the
+  // left symbol in the lower one.
   struct Candidate {
-    double key = 0;  // smallest first: rank of the merge, or minus the score
-    int32_t left = 0;
+    uint64_t key = 0;
     int32_t result = -1;
     uint32_t size = 0;  // bytes of both symbols when the candidate was made
   };
