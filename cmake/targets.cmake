@@ -106,7 +106,7 @@ add_library(llrt_library SHARED ${PROJECT_SOURCE_DIR}/cmake/empty.cc)
 set_target_properties(llrt_library PROPERTIES OUTPUT_NAME llrt VERSION ${PROJECT_VERSION} SOVERSION 0)
 target_include_directories(llrt_library PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>)
 target_link_libraries(llrt_library PRIVATE -Wl,--whole-archive llcuda_api -Wl,--no-whole-archive llcuda_flags -static-libstdc++ -static-libgcc
-  -Wl,--exclude-libs,ALL,--version-script=${PROJECT_SOURCE_DIR}/cmake/llrt.map)
+  -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/llrt.map)
 
 # Programs. Each subcommand is one file that main.cc lists.
 foreach(program llcc llrt)
