@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <map>
 #include <optional>
 #include <set>
@@ -162,7 +163,9 @@ class Validator {
     TRY(limit(count(t.dims()), 1, kMaxRank, "dimensions"));
     out.rank = static_cast<int>(t.dims()->size());
     for (int i = 0; i < out.rank; ++i) {
-      const fb::Dim& d = *t.dims()->Get(static_cast<uint32_t>(i));
+      // Copied: the verifier proves that a vector of structs is there, not that it is aligned.
+      fb::Dim d;
+      std::memcpy(&d, t.dims()->Data() + static_cast<size_t>(i) * sizeof d, sizeof d);
       if (d.value() < 1 || d.value() > kMaxDim)
         return bad_data("dimension {} is {}, expected 1 to {}", i, d.value(), kMaxDim);
       if (d.symbol() > static_cast<uint8_t>(Symbol::kS))
