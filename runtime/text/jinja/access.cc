@@ -366,6 +366,19 @@ Result<const std::vector<V>*> Machine::items_of(const V& v) {
   return &list(std::move(items)).items();
 }
 
+Result<const std::vector<V>*> Machine::unpack(const V& v, size_t count) {
+  const auto items = items_of(v);
+  if (!items) {
+    if (over()) return check().error();
+    if (v.is(Kind::kIterator)) return items.error();
+    return bad_data("cannot unpack non-iterable {} object", type_name(v));
+  }
+  const size_t size = (*items)->size();
+  if (size < count) return bad_data("not enough values to unpack (expected {}, got {})", count, size);
+  if (size > count) return bad_data("too many values to unpack (expected {})", count);
+  return items;
+}
+
 Result<int64_t> Machine::length(const V& v) {
   switch (v.kind) {
     case Kind::kUndefined:

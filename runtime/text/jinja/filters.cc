@@ -119,6 +119,7 @@ Result<V> indent(Machine& m, const V& v, const Bound& a) {
   }
   const bool first = !a[1].missing() && m.truth(a[1]), blank = !a[2].missing() && m.truth(a[2]);
   if (v.is(Kind::kUndefined)) return m.undefined_error(v);
+  if (v.is(Kind::kList)) return bad_data("'list' object has no attribute 'splitlines'");
   if (!v.is(Kind::kString)) return bad_data("unsupported operand type(s) for +=: '{}' and 'str'", type_name(v));
   Text source = v.text();
   source.append("\n", source.all_trusted());
@@ -337,8 +338,8 @@ Result<Text> url_quote(Machine& m, const V& v, bool query) {
 }
 
 Result<V> url_encode(Machine& m, const V& v, const Bound&) {
-  const bool pairs = v.is(Kind::kDict) || v.is(Kind::kList) || v.is(Kind::kTuple) || v.is(Kind::kDictView);
-  if (!pairs) {
+  TRY_ASSIGN(const bool iterable, call_test(m, find_test("iterable"), v, {}));
+  if (v.is(Kind::kString) || !iterable) {
     TRY_ASSIGN(Text text, url_quote(m, v, false));
     return m.string(std::move(text));
   }
@@ -358,8 +359,7 @@ Result<V> url_encode(Machine& m, const V& v, const Bound&) {
   } else {
     TRY_ASSIGN(const std::vector<V>* items, m.items_of(v));
     for (const V& pair : *items) {
-      TRY_ASSIGN(const std::vector<V>* two, m.items_of(pair));
-      if (two->size() != 2) return bad_data("not enough values to unpack (expected 2, got {})", two->size());
+      TRY_ASSIGN(const std::vector<V>* two, m.unpack(pair, 2));
       TRY(add((*two)[0], (*two)[1]));
     }
   }
@@ -402,8 +402,7 @@ Result<V> to_json(Machine& m, const V& v, const Bound& a) {
     style.item_separator = ",";
   }
   if (!a[2].missing() && !a[2].is(Kind::kNone)) {
-    TRY_ASSIGN(const std::vector<V>* two, m.items_of(a[2]));
-    if (two->size() != 2) return bad_data("not enough values to unpack (expected 2, got {})", two->size());
+    TRY_ASSIGN(const std::vector<V>* two, m.unpack(a[2], 2));
     for (const V& separator : *two) {
       if (!separator.is(Kind::kString)) return bad_data("separators must be strings, not {}", type_name(separator));
     }

@@ -275,7 +275,11 @@ Status Machine::step(const Instruction& in) {
     }
     case Op::kEmit: {
       if (!has(1)) return corrupt();
-      return emit(pop());
+      const V v = pop();
+      if (in.a != 0 && !v.is(Kind::kString)) {
+        return bad_data("sequence item 0: expected str instance, {} found", type_name(v));
+      }
+      return emit(v);
     }
     case Op::kNone:
       push(none());
@@ -477,7 +481,9 @@ Status Machine::step_block(const Instruction& in) {
     }
     case Op::kUnpack: {
       if (!has(1)) return corrupt();
-      return unpack(pop(), in.a);
+      TRY_ASSIGN(const std::vector<V>* items, unpack(pop(), in.a));
+      stack_.insert(stack_.end(), items->rbegin(), items->rend());
+      return {};
     }
     case Op::kParameter:
     case Op::kParameterAbsent: {
@@ -598,24 +604,6 @@ Status Machine::next_item(const Instruction& in) {
   return {};
 }
 
-Status Machine::unpack(const V& v, uint32_t count) {
-  if (v.is(Kind::kUndefined)) {
-    if (count > 0) return bad_data("not enough values to unpack (expected {}, got 0)", count);
-    return {};
-  }
-  const auto items = items_of(v);
-  if (!items) {
-    if (over()) return check();
-    if (v.is(Kind::kIterator)) return items.error();
-    return bad_data("cannot unpack non-iterable {} object", type_name(v));
-  }
-  const std::vector<V>& list = **items;
-  if (list.size() < count) return bad_data("not enough values to unpack (expected {}, got {})", count, list.size());
-  if (list.size() > count) return bad_data("too many values to unpack (expected {})", count);
-  for (auto item = list.rbegin(); item != list.rend(); ++item) push(*item);
-  return {};
-}
-
 // Takes a call's arguments from the stack; what is called, or filtered, stays on top.
 Result<std::pair<std::vector<V>, std::vector<std::pair<V, V>>>> Machine::arguments(const CallShape& shape) {
   const size_t fixed = shape.positional + shape.keywords.size();
@@ -697,7 +685,7 @@ Status Machine::call(const CallShape& shape) {
 }
 
 Status Machine::push_frame(Frame frame) {
-  if (frames_.size() > size_t{kMaxNesting}) return bad_data("template calls itself deeper than {} levels", kMaxNesting);
+  if (frames_.size() > size_t{kMaxNesting}) return bad_data("maximum recursion depth exceeded");  // as Python says
   frame.return_to = pc_;
   frame.stack = stack_.size();
   frame.loops = loops_.size();

@@ -76,6 +76,8 @@ class Machine {
   const V* lookup(const Dict& dict, const V& key);
   // What iter() yields, in order; uses iterators up. The vector lives as long as the rendering.
   Result<const std::vector<V>*> items_of(const V& v);
+  // The items of v, which have to be `count`: what a, b = v assigns.
+  Result<const std::vector<V>*> unpack(const V& v, size_t count);
   // len(); fails where Python does.
   Result<int64_t> length(const V& v);
   // The n-th character's offset; n may be the length.
@@ -135,7 +137,6 @@ class Machine {
   bool pop_scope();
   Loop* loop() { return loops_.size() > frames_.back().loops ? loops_.back() : nullptr; }
   Status next_item(const Instruction& in);
-  Status unpack(const V& v, uint32_t count);
   Result<std::pair<std::vector<V>, std::vector<std::pair<V, V>>>> arguments(const CallShape& shape);
   Status call(const CallShape& shape);
   Status call_macro(const Macro& macro, const Args& args);

@@ -509,7 +509,7 @@ Result<V> Machine::binary(Op op, const V& a, const V& b) {
     }
     if (left || right) return bad_data("can't multiply sequence by non-int of type '{}'", type_name(left ? b : a));
   }
-  if (op == Op::kAdd && a.is(Kind::kString)) {
+  if (op == Op::kAdd && a.is(Kind::kString) && !a.as<String>()->markup) {
     return bad_data("can only concatenate str (not \"{}\") to str", type_name(b));
   }
   if (op == Op::kAdd && is_sequence(a)) {

@@ -314,7 +314,7 @@ bool Parser::filter_block() {
   soft_ = false;
   static constexpr std::string_view kEnds[] = {"endfilter"};
   if (!advance() || !captured_block(true, true, kEnds)) return false;
-  emitter_.emit(Op::kEmit);
+  emitter_.emit(Op::kEmit, 1);
   emitter_.emit(Op::kPopScope);
   return true;
 }

@@ -31,6 +31,8 @@ Operands operands_of(Op op) {
   switch (op) {
     case Op::kConst:
       return {kConstant};
+    case Op::kEmit:
+      return {kFlag};
     case Op::kText:
     case Op::kLoad:
     case Op::kStore:

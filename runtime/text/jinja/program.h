@@ -17,7 +17,7 @@ namespace ll::jinja {
 enum class Op : uint8_t {
   kHalt,
   kText,            // k                 writes a literal of the template
-  kEmit,            // v ->              writes str(v)
+  kEmit,            // a: v ->           writes str(v); with a 1 fails unless v is a string
   kNone,            // -> None
   kTrue,            // -> True
   kFalse,           // -> False

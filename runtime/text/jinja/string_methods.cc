@@ -26,9 +26,9 @@ size_t find_last_in(std::string_view text, std::string_view wanted) {
   return at == kNowhere ? kNowhere : text.size() - at - wanted.size();
 }
 
-Result<const std::string*> need_string(const V& v, const char* what) {
+Result<const std::string*> need_string(const V& v, const char* what = "") {
   if (v.is(Kind::kString)) return &v.bytes();
-  return bad_data("{} must be str, not {}", what, type_name(v));
+  return bad_data("{}must be str, not {}", what, type_name(v));
 }
 
 // An optional integer argument.
@@ -70,7 +70,7 @@ Result<Span> span_of(Machine& m, const V& self, const V& start, const V& end) {
 
 template <bool kLast>
 Result<V> find(Machine& m, const V& self, const Bound& a) {
-  TRY(need_string(a[0], "argument"));
+  TRY(need_string(a[0]));
   TRY_ASSIGN(const Span span, span_of(m, self, a[1], a[2]));
   if (span.empty) return integer(-1, false);
   const std::string_view text = std::string_view(self.bytes()).substr(span.begin, span.end - span.begin);
@@ -88,7 +88,7 @@ Result<V> index(Machine& m, const V& self, const Bound& a) {
 }
 
 Result<V> count(Machine& m, const V& self, const Bound& a) {
-  TRY(need_string(a[0], "argument"));
+  TRY(need_string(a[0]));
   TRY_ASSIGN(const Span span, span_of(m, self, a[1], a[2]));
   if (span.empty) return integer(0, false);
   const std::string_view text = std::string_view(self.bytes()).substr(span.begin, span.end - span.begin);
@@ -187,7 +187,7 @@ Result<V> split(Machine& m, const V& self, const Bound& a) {
 
 template <bool kRight>
 Result<V> partition(Machine& m, const V& self, const Bound& a) {
-  TRY(need_string(a[0], "argument"));
+  TRY(need_string(a[0]));
   const std::string& separator = a[0].bytes();
   if (separator.empty()) return bad_data("empty separator");
   m.read(self.bytes().size());
@@ -254,12 +254,12 @@ Result<V> expand_tabs(Machine& m, const V& self, const Bound& a) {
 }
 
 Result<V> remove_prefix(Machine& m, const V& self, const Bound& a) {
-  TRY(need_string(a[0], "removeprefix() argument"));
+  TRY(need_string(a[0], "removeprefix() argument "));
   return self.bytes().starts_with(a[0].bytes()) ? m.substring(self, a[0].bytes().size(), self.bytes().size()) : self;
 }
 
 Result<V> remove_suffix(Machine& m, const V& self, const Bound& a) {
-  TRY(need_string(a[0], "removesuffix() argument"));
+  TRY(need_string(a[0], "removesuffix() argument "));
   return self.bytes().ends_with(a[0].bytes()) ? m.substring(self, 0, self.bytes().size() - a[0].bytes().size()) : self;
 }
 
