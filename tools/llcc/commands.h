@@ -17,5 +17,6 @@ Command add_execute(CLI::App& app);   // FILE.llir on the graph executor
 Command add_inspect(CLI::App& app);   // GGUF, safetensors and plans
 Command add_explain(CLI::App& app);   // PLAN: kernel, shape, bytes, operations
 Command add_tokenize(CLI::App& app);  // text on stdin -> ids
+Command add_template(CLI::App& app);  // chat template and its input -> text
 
 }  // namespace ll

@@ -19,6 +19,7 @@ constexpr Row kCommands[] = {
     {"inspect", "show what a GGUF, safetensors or plan file holds", add_inspect},
     {"explain", "show what each launch of a plan does and costs", add_explain},
     {"tokenize", "turn the text on stdin into token ids", add_tokenize},
+    {"template", "render a chat template", add_template},
 };
 
 int main(int argc, char** argv) {
