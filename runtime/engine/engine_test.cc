@@ -262,7 +262,8 @@ TEST(CpuDevice, AStepThatDoesNotFitItsProgramIsRefused) {
   auto device = open_cpu_device(**plan, *Weights::load(*plan), {});
   ASSERT_TRUE(device);
   Step step;
-  step.tokens = step.positions = step.sequences = step.slots = {0, 0};
+  step.tokens = step.sequences = {0, 0};
+  step.positions = step.slots = {0, 1};
   step.sequence_count = 1;
   step.block_table = {0, 0, 0};
   EXPECT_FALSE((*device)->run(0, step));

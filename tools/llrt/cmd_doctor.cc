@@ -15,7 +15,9 @@ struct Options {
 
 // "kv_pool_bytes": 1234567 -> "kv pool", "1.2 MiB".
 std::pair<std::string, std::string> line(const std::string& key, const Json& value) {
-  std::string name = key;
+  constexpr std::string_view kBytes = "_bytes";
+  const bool bytes = key.ends_with(kBytes);
+  std::string name = bytes ? key.substr(0, key.size() - kBytes.size()) : key;
   std::string text;
   if (value.is_null()) {
     text = "none";
@@ -23,8 +25,7 @@ std::pair<std::string, std::string> line(const std::string& key, const Json& val
     text = value.get<bool>() ? "yes" : "no";
   } else if (value.is_string()) {
     text = value.get<std::string>();
-  } else if (key.ends_with("_bytes") && value.is_number()) {
-    name.resize(name.size() - std::string_view("_bytes").size());
+  } else if (bytes && value.is_number()) {
     text = fmt::format("{:.1f} MiB", value.get<double>() / (1 << 20));
   } else if (value.is_object()) {
     for (const auto& [k, v] : value.items()) {

@@ -157,6 +157,8 @@ Status run(const Options& options) {
                                            {"generated_tokens_per_second", decode_rate}}}};
     fmt::print("{}\n", json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   }
+  // What went to stdout may not have ended its line.
+  if (!options.json && isatty(STDOUT_FILENO) == 0) fmt::print(stderr, "\n");
   fmt::print(stderr,
              "prompt: {} tokens, {:.1f} tokens/s | generated: {} tokens, {:.1f} tokens/s | first token after {:.1f} ms "
              "(load {:.1f} ms)\n",
