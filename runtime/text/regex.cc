@@ -15,8 +15,8 @@ namespace {
 // repeated with a larger one, and what that may cost is taken from a budget for the whole text: linear in its size, so
 // a pattern that backtracks without end is an error and not a hang.
 constexpr uint32_t kFirstLimit = 1 << 11;
-constexpr uint32_t kLimitGrowth = 1 << 5;
-constexpr uint64_t kBudget = uint64_t{1} << 26;
+constexpr uint32_t kLimitGrowth = 1 << 3;
+constexpr uint64_t kBudget = uint64_t{1} << 21;
 constexpr uint64_t kBudgetPerByte = 128;
 constexpr uint32_t kHeapKiB = 128 * 1024;  // of backtracking points
 
