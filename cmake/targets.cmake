@@ -105,7 +105,7 @@ endif()
 add_library(llrt_library SHARED ${PROJECT_SOURCE_DIR}/cmake/empty.cc)
 set_target_properties(llrt_library PROPERTIES OUTPUT_NAME llrt VERSION ${PROJECT_VERSION} SOVERSION 0)
 target_include_directories(llrt_library PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>)
-target_link_libraries(llrt_library PRIVATE -Wl,--whole-archive llcuda_api -Wl,--no-whole-archive llcuda_flags -static-libstdc++ -static-libgcc
+target_link_libraries(llrt_library PRIVATE -Wl,--whole-archive llcuda_api -Wl,--no-whole-archive llcuda_flags -static-libstdc++ -static-libgcc -Wl,--undefined=arc4random
   -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/llrt.map)
 
 # Programs. Each subcommand is one file that main.cc lists.
@@ -115,7 +115,7 @@ foreach(program llcc llrt)
     continue()
   endif()
   add_executable(${program} ${sources})
-  target_link_libraries(${program} PRIVATE llcuda_flags CLI11::CLI11 -static-libstdc++ -static-libgcc)
+  target_link_libraries(${program} PRIVATE llcuda_flags CLI11::CLI11 -static-libstdc++ -static-libgcc -Wl,--undefined=arc4random)
   set_target_properties(${program} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib")
 endforeach()
 foreach(link "llcc llcuda_compiler" "llrt llrt_library" "llrt llcuda_base")

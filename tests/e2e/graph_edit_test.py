@@ -12,7 +12,7 @@ class EditedGraph(Case):
         super().setUp()
         self.model = RandomModel(layers=3, seed=11)
         self.source = self.model.write_hf(self.folder / "hf")
-        self.text = run("llcc", "compile", self.source, "--emit", "ir").stdout.decode()
+        self.text = run("llcc", "compile", self.source, "--emit", "ir", "--kv-type", "f32").stdout.decode()
         self.ids = np.random.default_rng(1).integers(0, self.model.vocab, 40)
 
     def both(self, text):

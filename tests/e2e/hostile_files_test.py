@@ -49,7 +49,8 @@ class Damage(Case):
         command = ["llcc", "compile", str(folder)]
         self.damage(command, path, data, 8 + int.from_bytes(data[:8], "little"), 200)
         path.write_bytes(data)
-        self.damage(command, folder / "config.json", (folder / "config.json").read_bytes()[:-1] + b" }", 400, 100)
+        config = (folder / "config.json").read_bytes()
+        self.damage(command, folder / "config.json", config, len(config) - 1, 100)
 
     def test_plan(self):
         plan = self.compile(RandomModel(hidden=32, heads=2, kv_heads=1, ffn=32, vocab=40, layers=1).write_hf(self.folder / "hf"))

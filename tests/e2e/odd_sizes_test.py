@@ -33,8 +33,10 @@ class OddSizes(Case):
         if model.hidden % 32 == 0 and model.ffn % 32 == 0 and model.heads * model.head_dim % 32 == 0:
             model.write_gguf(gguf, "q8_0")
             exact = self.logits(self.compile(gguf, "--reference-kernels"), ids)
-            self.assertLessEqual(relative_l2(exact, want), 3e-2)
-            self.assertLessEqual(relative_l2(self.logits(self.compile(gguf), ids), exact), 1.5e-2)
+            rounding = relative_l2(exact, want)
+            self.assertLessEqual(rounding, 3e-2)
+            # activations are rounded to 8 bits a block of 32 as the weights are: about the same error once more
+            self.assertLessEqual(relative_l2(self.logits(self.compile(gguf), ids), exact), 1.5 * rounding)
 
 
 for name, shape in SHAPES.items():
