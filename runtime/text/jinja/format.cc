@@ -97,7 +97,8 @@ std::string group_digits(std::string digits, char separator, size_t every) {
 std::string to_base(uint64_t value, unsigned base, bool upper) {
   std::string out;
   do {
-    out.push_back((upper ? "0123456789ABCDEF" : "0123456789abcdef")[value % base]);
+    const auto digit = static_cast<char>(value % base);
+    out.push_back(static_cast<char>(digit < 10 ? '0' + digit : (upper ? 'A' : 'a') + digit - 10));
     value /= base;
   } while (value != 0);
   std::reverse(out.begin(), out.end());
