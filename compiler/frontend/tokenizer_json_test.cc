@@ -50,11 +50,15 @@ void check_case(const Tokenizer& tokenizer, const json& c) {
   };
   EXPECT_EQ(printed(encode(false, true)), printed(c["ids"]));
   EXPECT_EQ(printed(encode(true, true)), printed(c["ids_with_special"]));
-  if (c.contains("plain")) EXPECT_EQ(printed(encode(false, false)), printed(c["plain"]));
+  if (c.contains("plain")) {
+    EXPECT_EQ(printed(encode(false, false)), printed(c["plain"]));
+  }
   // The models' references decode the ids without those around them, and show special tokens.
   const bool fixture = c.contains("decoded_with_special");
   const auto ids = c[fixture ? "ids_with_special" : "ids"].get<std::vector<int32_t>>();
-  if (fixture) EXPECT_EQ(json(tokenizer.decode(ids)).dump(), c["decoded"].dump());
+  if (fixture) {
+    EXPECT_EQ(json(tokenizer.decode(ids)).dump(), c["decoded"].dump());
+  }
   EXPECT_EQ(json(tokenizer.decode(ids, {.show_special = true})).dump(),
             c[fixture ? "decoded_with_special" : "decoded"].dump());
   Detokenizer detokenizer(tokenizer);
