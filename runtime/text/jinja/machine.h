@@ -17,6 +17,9 @@ class Machine {
   Machine(const Program& program, const RenderOptions& options);
   Result<Rendered> run(const Value& context);
 
+  // Work that counts as one step: bytes of a string made or read through, items of a list made or walked.
+  static constexpr uint64_t kBytesPerStep = 256, kItemsPerStep = 8;
+
   // Budgets. `work` counts steps, `grow` bytes; both only note an excess, which ends the rendering at the next
   // instruction or the next over() that a long built-in asks for.
   void work(uint64_t steps) { ticks_ += kTicks * steps; }
@@ -64,7 +67,7 @@ class Machine {
   Result<V> unary(Op op, const V& v);
   Status hashable(const V& v, int depth = 0);
   // Notes the work of reading n bytes.
-  void read(uint64_t bytes) { work(bytes / 256); }
+  void read(uint64_t bytes) { work(bytes / kBytesPerStep); }
   // A total order of hashable values in which equal ones, and only they, are neither before nor behind each other.
   int key_order(const V& a, const V& b);
   Error undefined_error(const V& v) const { return bad_data("{}", v.as<Undefined>()->message); }

@@ -354,6 +354,41 @@ std::string float_repr(double value) {
          digits.substr(static_cast<size_t>(exponent) + 1);
 }
 
+Text escape_markup(const V& v) {
+  Text out;
+  const Text& text = v.text();
+  if (v.as<String>()->markup) return text;
+  size_t begin = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char* entity = nullptr;
+    switch (text.bytes[i]) {
+      case '&':
+        entity = "&amp;";
+        break;
+      case '<':
+        entity = "&lt;";
+        break;
+      case '>':
+        entity = "&gt;";
+        break;
+      case '"':
+        entity = "&#34;";
+        break;
+      case '\'':
+        entity = "&#39;";
+        break;
+      default:
+        continue;
+    }
+    out.append(text, begin, i);
+    const Text one = text.sub(i, i + 1);
+    out.append(entity, one.all_trusted());
+    begin = i + 1;
+  }
+  out.append(text, begin, text.size());
+  return out;
+}
+
 Result<Text> Machine::str(const V& v) {
   if (v.is(Kind::kString)) return v.text();
   if (v.is(Kind::kUndefined) || v.missing()) return Text();
