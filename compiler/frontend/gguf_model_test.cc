@@ -318,7 +318,7 @@ TEST(GgufModel, LoadsTheSharedModels) {
     EXPECT_EQ(spec->tensors.size(), 74u);
     EXPECT_EQ(spec->hyper.vocab_size, 4096u);
     EXPECT_EQ(spec->bos_token, 0);
-    EXPECT_EQ(spec->eos_tokens.front(), 3);
+    EXPECT_EQ(spec->eos_tokens, (std::vector<int32_t>{1, 3}));  // <|end_of_text|> by its text, <|im_end|> by its key
     EXPECT_FALSE(spec->chat_template.empty());
     const auto graph = build_graph(*spec, DType::kF16);
     ASSERT_TRUE(graph) << graph.error().message;

