@@ -190,8 +190,8 @@ void CpuDevice::upload(const Step& step) {
   }
 }
 
-Result<std::span<const float>> CpuDevice::run(size_t index, const Step& step) {
-  const Program& program = plan_.programs[index];
+Result<std::span<const float>> CpuDevice::run(size_t number, const Step& step) {
+  const Program& program = plan_.programs[number];
   if (step.token_count() > program.max_tokens || step.sequence_count > program.max_sequences ||
       step.row_count() > program.max_rows) {
     return error(Code::kInternal,
@@ -201,7 +201,7 @@ Result<std::span<const float>> CpuDevice::run(size_t index, const Step& step) {
   }
   upload(step);
   const Sizes sizes = {step.token_count(), step.row_count(), step.sequence_count};
-  std::vector<PreparedLaunch>& launches = programs_[index].launches;
+  std::vector<PreparedLaunch>& launches = programs_[number].launches;
   for (PreparedLaunch& launch : launches) {
     for (const Patch& patch : launch.patches) launch.views[patch.view].dims[patch.dim] = sizes.of(patch.symbol);
     launch.empty = false;
@@ -215,20 +215,18 @@ Result<std::span<const float>> CpuDevice::run(size_t index, const Step& step) {
   if (program.arena_bytes != 0) std::memset(arena_, 0xFF, program.arena_bytes);
 #endif
   const int threads = team_->size();
-  team_->run([&](int thread) {
+  team_->run(static_cast<uint32_t>(launches.size()), [&](uint32_t index, int part, int thread) {
+    const PreparedLaunch& launch = launches[index];
+    if (launch.empty) return;
+    const std::span<const TensorView> views = launch.views;
     KernelCall call;
-    call.thread = thread;
+    call.in = views.first(launch.input_count);
+    call.out = views.subspan(launch.input_count);
+    call.attrs = launch.attrs;
+    call.thread = part;
     call.threads = threads;
     call.scratch = {scratch_[static_cast<size_t>(thread)], plan_.scratch_bytes};
-    for (const PreparedLaunch& launch : launches) {
-      if (launch.empty) continue;
-      const std::span<const TensorView> views = launch.views;
-      call.in = views.first(launch.input_count);
-      call.out = views.subspan(launch.input_count);
-      call.attrs = launch.attrs;
-      launch.fn(call);
-      team_->barrier();
-    }
+    launch.fn(call);
   });
   const size_t count = size_t{step.row_count()} * plan_.model.vocab_size;
   return std::span<const float>(reinterpret_cast<const float*>(logits_), count);

@@ -1,4 +1,4 @@
-// The CPU as a device: one team of threads walks a program's launches, a barrier after each.
+// The CPU as a device: one team of threads runs a program's launches one after another.
 #pragma once
 
 #include <memory>

@@ -13,9 +13,15 @@ namespace {
 
 constexpr uint32_t kDefaultControlWord = 0x1F80;  // all exceptions masked, round to nearest, denormals kept
 
-// Longer than the gap between two launches or between two steps of a decode loop, short enough that nobody notices the
-// heat.
+// Spinning: longer than the gap between two steps of a decode loop, short enough that nobody notices the heat.
 constexpr int64_t kSpinNanoseconds = 100'000;
+// How late a thread may be before others take its part: longer than threads drift apart on a machine of their own.
+constexpr int64_t kPatienceNanoseconds = 20'000;
+
+// Launches of current_ that are none.
+constexpr uint32_t kFinished = 0xFFFFFFFF, kStopped = 0xFFFFFFFE;
+
+bool is_launch(uint64_t current) { return static_cast<uint32_t>(current) < kStopped; }
 
 int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
@@ -40,9 +46,9 @@ class BlockSignals {
 
 }  // namespace
 
-Team::Team(int threads) : size_(threads) {
+Team::Team(int threads) : size_(threads), parts_(static_cast<size_t>(threads)), current_(kFinished) {
   // With more threads than CPUs, whoever spins keeps the one it waits for from running.
-  if (static_cast<unsigned>(threads) <= std::thread::hardware_concurrency()) spin_ns_ = kSpinNanoseconds;
+  spins_ = static_cast<unsigned>(threads) <= std::thread::hardware_concurrency();
 }
 
 Result<std::unique_ptr<Team>> Team::create(int threads) {
@@ -61,64 +67,100 @@ Result<std::unique_ptr<Team>> Team::create(int threads) {
 }
 
 Team::~Team() {
-  stop_ = true;
-  epoch_.store(epoch_.load(std::memory_order_relaxed) + 1);
-  epoch_.notify_all();
+  publish(kStopped);
   for (std::thread& thread : threads_) thread.join();
 }
 
 void Team::work(int thread) {
-  uint32_t seen = 0;
+  _mm_setcsr(kDefaultControlWord);  // else it is that of whoever made the team
+  bool patient = true;
   while (true) {
-    wait_while_equal(epoch_, seen);
-    ++seen;
-    if (stop_) return;
-    body_(context_, thread);
-    barrier();
+    // In this order: a change of current_ after the first line ends the wait below at once.
+    const uint32_t seen = published_.load(std::memory_order_acquire);
+    const uint64_t current = current_.load(std::memory_order_acquire);
+    if (static_cast<uint32_t>(current) == kStopped) return;
+    if (is_launch(current)) take(current, thread, thread);
+    wait(seen, current, thread, patient);
   }
 }
 
-void Team::call(Body body, void* context) {
+void Team::call(Body body, void* context, uint32_t launches) {
+  if (launches == 0) return;
   const uint32_t control_word = _mm_getcsr();
   _mm_setcsr(kDefaultControlWord);
-  body_ = body;
-  context_ = context;
-  if (size_ > 1) {
-    // Sequentially consistent, here and in barrier(): notify_all skips the system call when it sees no waiter, and a
-    // store that were still on its way then would be missed by a thread about to sleep.
-    epoch_.store(epoch_.load(std::memory_order_relaxed) + 1);
-    epoch_.notify_all();
+  if (size_ == 1) {
+    for (uint32_t launch = 0; launch < launches; ++launch) body(context, launch, 0, 0);
+  } else {
+    body_ = body;
+    context_ = context;
+    launches_ = launches;
+    publish(((current_.load(std::memory_order_relaxed) >> 32) + 1) << 32);
+    bool patient = true;
+    while (true) {
+      const uint32_t seen = published_.load(std::memory_order_acquire);
+      const uint64_t current = current_.load(std::memory_order_acquire);
+      if (!is_launch(current)) break;
+      take(current, 0, 0);
+      wait(seen, current, 0, patient);
+    }
   }
-  body(context, 0);
-  barrier();
   _mm_setcsr(control_word);
 }
 
-void Team::barrier() {
-  if (size_ == 1) return;
-  // Cannot be stale: the counter moves only after this thread has arrived.
-  const uint32_t passed = passed_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(size_)) {
-    arrived_.store(0, std::memory_order_relaxed);
-    passed_.store(passed + 1);
-    passed_.notify_all();
-  } else {
-    wait_while_equal(passed_, passed);
-  }
+// Runs the part unless it was taken. A launch ends only when each of its parts has been taken for it, so as long as
+// `taken` is older than `launch`, `launch` is the current one, and stays it until this part is done: body_ and context_
+// are its own.
+bool Team::take(uint64_t launch, int part, int thread) {
+  std::atomic<uint64_t>& taken = parts_[static_cast<size_t>(part)].taken;
+  uint64_t old = taken.load(std::memory_order_relaxed);
+  if (old >= launch || !taken.compare_exchange_strong(old, launch, std::memory_order_acq_rel)) return false;
+  body_(context_, static_cast<uint32_t>(launch), part, thread);
+  if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(size_)) advance(launch);
+  return true;
 }
 
-void Team::wait_while_equal(const std::atomic<uint32_t>& value, uint32_t old) const {
+bool Team::take_from_others(uint64_t launch, int thread) {
+  bool took = false;
+  for (int i = 1; i < size_; ++i) took |= take(launch, (thread + i) % size_, thread);
+  return took;
+}
+
+void Team::advance(uint64_t launch) {
+  done_.store(0, std::memory_order_relaxed);
+  const bool last = static_cast<uint32_t>(launch) + 1 == launches_;
+  publish(last ? launch | kFinished : launch + 1);
+}
+
+void Team::publish(uint64_t launch) {
+  current_.store(launch, std::memory_order_release);
+  // Sequentially consistent: notify_all skips the system call when it sees no waiter, and a change that were still on
+  // its way then would be missed by a thread about to sleep.
+  published_.fetch_add(1);
+  published_.notify_all();
+}
+
+// Returns when published_ differs from `seen`, or after running parts of `launch` that their threads are late for.
+// `patient`: whether to give them time first; who was late once is likely late again.
+void Team::wait(uint32_t seen, uint64_t launch, int thread, bool& patient) {
   constexpr int kPausesPerLookAtTheClock = 32;
-  if (spin_ns_ > 0) {
-    const int64_t end = now_ns() + spin_ns_;
+  const auto changed = [&] { return published_.load(std::memory_order_acquire) != seen; };
+  const auto spin_until = [&](int64_t end) {
     do {
       for (int i = 0; i < kPausesPerLookAtTheClock; ++i) {
-        if (value.load(std::memory_order_acquire) != old) return;
+        if (changed()) return true;
         _mm_pause();
       }
     } while (now_ns() < end);
+    return false;
+  };
+  const int64_t start = now_ns();
+  if (spins_ && patient && spin_until(start + kPatienceNanoseconds)) return;
+  if (is_launch(launch) && !changed()) {
+    patient = !take_from_others(launch, thread);
+    if (!patient) return;
   }
-  value.wait(old, std::memory_order_acquire);
+  if (spins_ && spin_until(start + kSpinNanoseconds)) return;
+  published_.wait(seen, std::memory_order_acquire);
 }
 
 }  // namespace ll

@@ -1,10 +1,11 @@
-// A team of threads that runs one function on all of them at once (SPMD).
+// A team of threads that runs a list of launches, each cut into as many parts as the team has threads.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "runtime/base/result.h"
@@ -15,6 +16,10 @@ inline constexpr int kMaxThreads = 256;
 
 // Threads 1 .. size-1 are the team's own and block all signals; thread 0 is whoever calls run(). A waiting thread spins
 // briefly, then parks on a futex: an idle team uses no CPU. One caller at a time.
+//
+// Part p of a launch is thread p's, so that a thread finds its share of the weights in its own cache again. When thread
+// p is late (the system runs something else on its CPU), another thread takes its part: a step waits for a thread that
+// is in the middle of a part, never for one that has not begun.
 class Team {
  public:
   // 1 <= threads <= kMaxThreads, else kUsage. kOutOfMemory when a thread cannot be started.
@@ -25,33 +30,43 @@ class Team {
 
   int size() const { return size_; }
 
-  // Calls body(thread) once on every thread and returns when all have returned. What the caller wrote before is visible
-  // to all, what they wrote is visible to the caller after. `body` must not throw and must not call run(). Every thread
-  // of the team starts with the default floating-point environment; the caller's own is restored.
+  // Calls body(launch, part, thread) once for each launch in [0, launches) and part in [0, size()), on some thread; a
+  // launch begins when all parts of the one before have returned. Returns after the last. What was written before a
+  // launch is visible to it, whoever wrote it, and to the caller afterwards. `body` must not throw and must not call
+  // run(). It runs with the default floating-point environment; the caller's own is restored.
   template <class F>
-  void run(F&& body) {
-    call([](void* f, int thread) noexcept { (*static_cast<std::remove_reference_t<F>*>(f))(thread); }, &body);
+  void run(uint32_t launches, F&& body) {
+    call([](void* f, uint32_t launch, int part,
+            int thread) noexcept { (*static_cast<std::remove_reference_t<F>*>(f))(launch, part, thread); },
+         &body, launches);
   }
 
-  // Inside body: waits until every thread of the team is here. All threads must call it equally often.
-  void barrier();
-
  private:
-  using Body = void (*)(void*, int) noexcept;
+  using Body = void (*)(void*, uint32_t, int, int) noexcept;
+  // The last launch whose part was taken. On a cache line of its own: as a rule one thread alone writes it.
+  struct alignas(64) Part {
+    std::atomic<uint64_t> taken{0};
+  };
+
   explicit Team(int threads);
-  void call(Body body, void* context);
+  void call(Body body, void* context, uint32_t launches);
   void work(int thread);
-  void wait_while_equal(const std::atomic<uint32_t>& value, uint32_t old) const;
+  bool take(uint64_t launch, int part, int thread);
+  bool take_from_others(uint64_t launch, int thread);
+  void advance(uint64_t launch);
+  void publish(uint64_t launch);
+  void wait(uint32_t seen, uint64_t launch, int thread, bool& patient);
 
   const int size_;
-  int64_t spin_ns_ = 0;
+  bool spins_ = false;
   Body body_ = nullptr;
   void* context_ = nullptr;
-  bool stop_ = false;
+  uint32_t launches_ = 0;
+  std::vector<Part> parts_;
   // Each on a cache line of its own: waiting threads poll one while the others change.
-  alignas(64) std::atomic<uint32_t> epoch_{0};    // raised by each call()
-  alignas(64) std::atomic<uint32_t> passed_{0};   // barriers passed
-  alignas(64) std::atomic<uint32_t> arrived_{0};  // threads at the current barrier
+  alignas(64) std::atomic<uint64_t> current_;       // number of the run << 32 | launch, kFinished or kStopped
+  alignas(64) std::atomic<uint32_t> published_{0};  // times that current_ changed: what threads wait for
+  alignas(64) std::atomic<uint32_t> done_{0};       // parts of the current launch that have returned
   std::vector<std::thread> threads_;
 };
 

@@ -5,6 +5,7 @@
 #include <xmmintrin.h>
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <numeric>
 
@@ -29,46 +30,85 @@ TEST(Team, StartsAndStopsWithoutWork) {
   for (int i = 0; i < 50; ++i) make(1 + i % 5);
 }
 
-TEST(Team, EveryThreadRunsOncePerCall) {
+TEST(Team, EveryPartOfEveryLaunchRunsOnce) {
   for (const int threads : {1, 2, 3, 8}) {
     const auto team = make(threads);
     EXPECT_EQ(team->size(), threads);
-    std::vector<int> runs(static_cast<size_t>(threads), 0);
-    for (int i = 0; i < 100; ++i) team->run([&](int thread) { ++runs[static_cast<size_t>(thread)]; });
-    EXPECT_EQ(runs, std::vector<int>(static_cast<size_t>(threads), 100));
+    constexpr uint32_t kLaunches = 50;
+    std::vector<std::vector<int>> runs(kLaunches, std::vector<int>(static_cast<size_t>(threads), 0));
+    for (int call = 0; call < 20; ++call) {
+      team->run(kLaunches, [&](uint32_t launch, int part, int thread) {
+        ++runs[launch][static_cast<size_t>(part)];
+        EXPECT_GE(thread, 0);
+        EXPECT_LT(thread, threads);
+      });
+    }
+    for (const auto& launch : runs) EXPECT_EQ(launch, std::vector<int>(static_cast<size_t>(threads), 20));
+    team->run(0, [](uint32_t, int, int) { FAIL(); });
   }
 }
 
-// What any thread writes before a barrier every thread reads after it: plain memory, so that TSan judges the barrier
-// too.
-TEST(Team, BarriersOrderMemory) {
+// Each launch reads what all parts of the one before wrote: plain memory, so that TSan judges the order too.
+TEST(Team, LaunchesSeeWhatTheOnesBeforeWrote) {
   for (const int threads : {2, 3, 7}) {
     const auto team = make(threads);
-    constexpr int kRounds = 200;
-    std::vector<int> a(static_cast<size_t>(threads), 0), sums(a);
+    const auto n = static_cast<size_t>(threads);
+    constexpr uint32_t kLaunches = 200;
+    std::vector<uint64_t> even(n, 1), odd(n, 0), want(n, 1);
+    const auto next = [](const std::vector<uint64_t>& from, size_t part) {
+      return std::accumulate(from.begin(), from.end(), uint64_t{0}) * 31 + part;
+    };
     for (int call = 0; call < 5; ++call) {
-      team->run([&](int thread) {
-        const auto me = static_cast<size_t>(thread);
-        for (int round = 0; round < kRounds; ++round) {
-          a[me] = round + thread;
-          team->barrier();
-          sums[me] += std::accumulate(a.begin(), a.end(), 0);
-          team->barrier();
+      team->run(kLaunches, [&](uint32_t launch, int part, int) {
+        const auto p = static_cast<size_t>(part);
+        if (launch % 2 == 0) {
+          odd[p] = next(even, p);
+        } else {
+          even[p] = next(odd, p);
         }
       });
+      for (uint32_t launch = 0; launch < kLaunches; ++launch) {
+        std::vector<uint64_t> after(n);
+        for (size_t p = 0; p < n; ++p) after[p] = next(want, p);
+        want = after;
+      }
     }
-    const int expected = 5 * (threads * kRounds * (kRounds - 1) / 2 + kRounds * threads * (threads - 1) / 2);
-    EXPECT_EQ(sums, std::vector<int>(static_cast<size_t>(threads), expected));
+    EXPECT_EQ(even, want);
+  }
+}
+
+// A thread that is late for its parts, as when the system runs something else there, holds nobody up; it may not run a
+// part of a launch that is over, nor one of a later run with the arguments of an earlier one.
+TEST(Team, OthersTakeThePartsOfALateThread) {
+  const auto team = make(3);
+  std::atomic<uint32_t> running = 0;
+  std::atomic<int> parts = 0;
+  for (int call = 0; call < 200; ++call) {
+    constexpr uint32_t kLaunches = 7;
+    team->run(kLaunches, [&](uint32_t launch, int, int thread) {
+      uint32_t before = running.exchange(launch);
+      EXPECT_TRUE(before == launch || before + 1 == launch || (launch == 0 && before == kLaunches - 1)) << before;
+      ++parts;
+      if (thread == 1 && launch % 3 == 0) std::this_thread::sleep_for(std::chrono::microseconds(300));
+    });
+    EXPECT_EQ(parts, (call + 1) * 3 * static_cast<int>(kLaunches));
   }
 }
 
 TEST(Team, ThreadsStartWithTheDefaultRoundingAndTheCallerKeepsItsOwn) {
-  const auto team = make(3);
   constexpr unsigned kFlushToZero = 0x8000;
   const unsigned before = _mm_getcsr();
   _mm_setcsr(before | kFlushToZero);
+  const auto team = make(3);
   std::array<unsigned, 3> seen{};
-  team->run([&](int thread) { seen[static_cast<size_t>(thread)] = _mm_getcsr(); });
+  // A part each, on a thread each: nobody is done before all have begun.
+  std::atomic<int> begun = 0;
+  team->run(1, [&](uint32_t, int part, int) {
+    seen[static_cast<size_t>(part)] = _mm_getcsr();
+    ++begun;
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(200);
+    while (begun < 3 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  });
   EXPECT_NE(_mm_getcsr() & kFlushToZero, 0U);
   _mm_setcsr(before);
   for (const unsigned word : seen) EXPECT_EQ(word & kFlushToZero, 0U);
@@ -76,7 +116,7 @@ TEST(Team, ThreadsStartWithTheDefaultRoundingAndTheCallerKeepsItsOwn) {
 
 TEST(Team, AnIdleTeamUsesNoProcessorTime) {
   const auto team = make(4);
-  team->run([](int) {});
+  team->run(3, [](uint32_t, int, int) {});
   const auto cpu = [] {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
