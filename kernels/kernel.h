@@ -63,16 +63,16 @@ struct TensorView {
   }
 };
 
-// One launch as one thread of the team sees it. Every thread of the team calls the kernel once with the same operands
-// and its own `thread`; the kernel splits the work so that no result depends on `threads`. A barrier follows each
-// launch.
+// One part of one launch. The kernel is called once for each `thread` in [0, threads) with the same operands, as a rule by
+// that thread of the team, by another when it is late; it splits the work so that no result depends on `threads`. The next
+// launch begins when all have returned.
 struct KernelCall {
   std::span<const TensorView> in;
   std::span<const TensorView> out;
   Attrs attrs;
   int thread = 0;
   int threads = 1;
-  std::span<std::byte> scratch;  // this thread's own, 64-byte aligned, as large as Kernel::scratch asked for
+  std::span<std::byte> scratch;  // this call's own, 64-byte aligned, as large as Kernel::scratch asked for
 };
 using KernelFn = void (*)(const KernelCall&);
 
