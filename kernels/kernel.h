@@ -63,9 +63,9 @@ struct TensorView {
   }
 };
 
-// One part of one launch. The kernel is called once for each `thread` in [0, threads) with the same operands, as a rule by
-// that thread of the team, by another when it is late; it splits the work so that no result depends on `threads`. The next
-// launch begins when all have returned.
+// One part of one launch. The kernel is called once for each `thread` in [0, threads) with the same operands, as a rule
+// by that thread of the team, by another when it is late; it splits the work so that no result depends on `threads`.
+// The next launch begins when all have returned.
 struct KernelCall {
   std::span<const TensorView> in;
   std::span<const TensorView> out;
