@@ -1,0 +1,32 @@
+// The tokenizer section of a plan: whatever it holds, it is refused or makes a tokenizer that runs.
+#include <cstdint>
+#include <cstdlib>
+#include <string_view>
+
+#include "runtime/text/tokenizer.h"
+#include "runtime/text/utf8.h"
+
+namespace {
+
+constexpr std::string_view kText =
+    "Hello  w\xC3\xB6rld's 123\n\n<s>\xE6\xBC\xA2\xF0\x9F\x8E\x89 a\xCC\x81 \xFF\xE2\x96\x81x ";
+
+void expect(bool held) {
+  if (!held) std::abort();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  auto spec = ll::deserialize_tokenizer(std::as_bytes(std::span(data, size)));
+  if (!spec) return 0;
+  auto tokenizer = ll::Tokenizer::create(*std::move(spec));
+  if (!tokenizer) return 0;
+  for (const bool special : {false, true}) {
+    const auto ids = tokenizer->encode(kText, {.add_special = special, .parse_special = special});
+    if (!ids) continue;
+    for (const int32_t id : *ids) expect(id >= 0 && static_cast<size_t>(id) < tokenizer->vocab_size());
+    expect(ll::is_utf8(tokenizer->decode(*ids, {.show_special = special})));
+  }
+  return 0;
+}
