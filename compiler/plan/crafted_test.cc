@@ -3,7 +3,6 @@
 
 #include <cstdlib>
 #include <fstream>
-#include <functional>
 
 #include "compiler/plan/metadata.h"
 #include "compiler/plan/tiny_draft.h"
@@ -56,7 +55,7 @@ struct Intact {
 
 struct Case {
   const char* name;
-  std::function<void(Intact&)> change;
+  void (*change)(Intact&);
   const char* message;  // part of it
   Code code = Code::kBadData;
 };
@@ -64,7 +63,7 @@ struct Case {
 // Launches of the tiny plan's programs.
 enum : size_t { kEmbed, kNorm, kMerged, kRope, kAttention, kLinearAdd, kActivation, kAdd, kGather, kQuantize, kLogits };
 
-const Case kCases[] = {
+constexpr Case kCases[] = {
     {"target", [](Intact& p) { p.plan.target = "sm_75"; }, "'sm_75'", Code::kUnsupported},
     {"no vocabulary", [](Intact& p) { p.plan.model.vocab_size = 0; }, "vocab_size"},
     {"huge vocabulary", [](Intact& p) { p.plan.model.vocab_size = ~0u; }, "vocab_size"},
