@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <cmath>
-#include <cstring>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -13,6 +11,7 @@
 #include "compiler/frontend/gguf_model.h"
 #include "compiler/frontend/hf_model.h"
 #include "compiler/frontend/json_fields.h"
+#include "compiler/frontend/to_f32.h"
 #include "kernels/quant/formats.h"
 #include "runtime/base/escape.h"
 #include "runtime/base/file_magic.h"
@@ -30,9 +29,6 @@ constexpr uint64_t kShownInJson = 64;         // longer arrays are cut to kShown
 constexpr size_t kShownText = 120;            // bytes of a string, in text
 constexpr uint64_t kChunkElements = 1 << 16;  // of an export; a multiple of every block
 
-// `count` elements at `from` as f32.
-using Convert = void (*)(const std::byte* from, int64_t count, float* to);
-
 struct Listed {
   std::string name;
   std::string type;
@@ -41,7 +37,7 @@ struct Listed {
   uint64_t offset = 0;
   size_t file = 0;  // index into Listing::files
   std::span<const std::byte> data;
-  Convert convert = nullptr;  // null: a type we cannot read
+  ToF32 to_f32 = nullptr;  // null: a type we cannot read
   uint64_t block_elements = 1, block_bytes = 0;
 };
 
@@ -59,76 +55,6 @@ struct Listing {
   std::set<std::string> keys;  // of safetensors metadata
   std::vector<Listed> tensors;
 };
-
-// ---- Elements that are no block format: plain numbers.
-
-template <class T>
-void convert_plain(const std::byte* from, int64_t count, float* to) {
-  for (int64_t i = 0; i < count; ++i) {
-    T value;
-    std::memcpy(&value, from + static_cast<size_t>(i) * sizeof(T), sizeof(T));
-    to[i] = static_cast<float>(value);
-  }
-}
-
-// OCP 8-bit floats: kMantissa bits of mantissa, kBias, and, for E5M2 alone, infinities.
-template <int kMantissa, int kBias, bool kInfinities>
-void convert_f8(const std::byte* from, int64_t count, float* to) {
-  constexpr int kExponents = 0x7f >> kMantissa;
-  for (int64_t i = 0; i < count; ++i) {
-    const int bits = std::to_integer<int>(from[i]);
-    const int exponent = (bits & 0x7f) >> kMantissa, mantissa = bits & ((1 << kMantissa) - 1);
-    float value;
-    if (kInfinities && exponent == kExponents) {
-      value = mantissa == 0 ? INFINITY : NAN;
-    } else if (!kInfinities && (bits & 0x7f) == 0x7f) {
-      value = NAN;
-    } else if (exponent == 0) {
-      value = std::ldexp(static_cast<float>(mantissa), 1 - kBias - kMantissa);
-    } else {
-      value = std::ldexp(static_cast<float>(mantissa + (1 << kMantissa)), exponent - kBias - kMantissa);
-    }
-    to[i] = (bits & 0x80) != 0 ? -value : value;
-  }
-}
-
-struct PlainRow {
-  safetensors::DType dtype;
-  Convert convert;
-};
-constexpr PlainRow kPlain[] = {
-    {safetensors::DType::kBool, convert_plain<uint8_t>},    {safetensors::DType::kU8, convert_plain<uint8_t>},
-    {safetensors::DType::kI8, convert_plain<int8_t>},       {safetensors::DType::kU16, convert_plain<uint16_t>},
-    {safetensors::DType::kI16, convert_plain<int16_t>},     {safetensors::DType::kU32, convert_plain<uint32_t>},
-    {safetensors::DType::kI32, convert_plain<int32_t>},     {safetensors::DType::kU64, convert_plain<uint64_t>},
-    {safetensors::DType::kI64, convert_plain<int64_t>},     {safetensors::DType::kF32, convert_plain<float>},
-    {safetensors::DType::kF64, convert_plain<double>},      {safetensors::DType::kF8E4M3, convert_f8<3, 7, false>},
-    {safetensors::DType::kF8E5M2, convert_f8<2, 15, true>},
-};
-
-Convert converter(safetensors::DType dtype) {
-  if (dtype == safetensors::DType::kF16) return find_format(DType::kF16)->dequantize;
-  if (dtype == safetensors::DType::kBF16) return find_format(DType::kBF16)->dequantize;
-  for (const PlainRow& row : kPlain) {
-    if (row.dtype == dtype) return row.convert;
-  }
-  return nullptr;
-}
-
-// GGUF's plain types without a row in the table of formats.
-Convert ggml_converter(uint32_t id) {
-  if (const Format* format = find_format_of_ggml(id); format != nullptr && format->dequantize != nullptr) {
-    return format->dequantize;
-  }
-  const GgmlType* type = find_ggml_type(id);
-  if (type == nullptr) return nullptr;
-  if (type->name == "i8") return convert_plain<int8_t>;
-  if (type->name == "i16") return convert_plain<int16_t>;
-  if (type->name == "i32") return convert_plain<int32_t>;
-  if (type->name == "i64") return convert_plain<int64_t>;
-  if (type->name == "f64") return convert_plain<double>;
-  return nullptr;
-}
 
 // ---- GGUF.
 
@@ -208,7 +134,7 @@ Result<Listing> list_gguf(const std::string& path, const std::shared_ptr<const M
       tensor.offset = info.offset;
       tensor.file = i;
       if (info.size) tensor.data = shards[i].file.data(info);
-      tensor.convert = ggml_converter(info.type);
+      tensor.to_f32 = ggml_to_f32(info.type);
       if (type != nullptr) {
         tensor.block_elements = static_cast<uint64_t>(type->block_elements);
         tensor.block_bytes = static_cast<uint64_t>(type->block_bytes);
@@ -238,7 +164,7 @@ Status add_safetensors(const SourceFile& file, Listing& listing) {
     tensor.offset = found.offset;
     tensor.file = listing.files.size();
     tensor.data = file.bytes.subspan(found.offset, found.size);
-    tensor.convert = converter(found.dtype);
+    tensor.to_f32 = safetensors_to_f32(found.dtype);
     tensor.block_bytes = safetensors::dtype_bits(found.dtype) / 8;
     listing.tensors.push_back(std::move(tensor));
   }
@@ -395,7 +321,7 @@ std::string to_json(const Listing& listing) {
 }
 
 Status export_listed(const Listed& tensor, const std::string& output) {
-  if (tensor.convert == nullptr) {
+  if (tensor.to_f32 == nullptr) {
     return unsupported("tensor {} has type {}, which cannot be converted", quote(tensor.name), tensor.type);
   }
   std::vector<safetensors::Tensor> declared(1);
@@ -406,8 +332,8 @@ Status export_listed(const Listed& tensor, const std::string& output) {
   std::vector<float> values(std::min(elements, kChunkElements));
   for (uint64_t done = 0; done < elements; done += values.size()) {
     const uint64_t count = std::min<uint64_t>(values.size(), elements - done);
-    tensor.convert(tensor.data.data() + done / tensor.block_elements * tensor.block_bytes, static_cast<int64_t>(count),
-                   values.data());
+    tensor.to_f32(tensor.data.data() + done / tensor.block_elements * tensor.block_bytes, static_cast<int64_t>(count),
+                  values.data());
     TRY(writer.append(std::as_bytes(std::span(values.data(), count))));
   }
   return writer.commit();
