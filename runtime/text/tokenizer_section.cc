@@ -223,6 +223,13 @@ std::string serialize_tokenizer(const TokenizerSpec& spec) {
 }
 
 Result<TokenizerSpec> deserialize_tokenizer(std::span<const std::byte> section) {
+  // FlatBuffers reads in place, so its numbers must lie where such numbers may.
+  std::vector<double> aligned;
+  if (reinterpret_cast<uintptr_t>(section.data()) % alignof(double) != 0) {
+    aligned.resize(section.size() / sizeof(double) + 1);
+    std::memcpy(aligned.data(), section.data(), section.size());
+    section = std::as_bytes(std::span(aligned)).first(section.size());
+  }
   const auto* data = reinterpret_cast<const uint8_t*>(section.data());
   flatbuffers::Verifier verifier(data, section.size(), 8, 4 * kMaxTokenizerSteps);
   if (section.size() < 8 || !fbt::TokenizerBufferHasIdentifier(data) || !fbt::VerifyTokenizerBuffer(verifier)) {
