@@ -154,7 +154,7 @@ class Validator {
     out.dtype = static_cast<DType>(t.dtype());
     out.layout = static_cast<Layout>(t.layout());
     if (find_format(out.dtype) == nullptr) return unsupported("dtype {} is not known to this build", t.dtype());
-    if (t.layout() > static_cast<uint8_t>(Layout::kX16)) {
+    if (t.layout() > static_cast<uint8_t>(Layout::kTile8)) {
       return unsupported("layout {} is not known to this build", t.layout());
     }
     if (!has_layout(out.dtype, out.layout)) {
