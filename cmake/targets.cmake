@@ -89,7 +89,7 @@ endif()
 llcuda_folder(base FOLDERS runtime/base LINK Threads::Threads llcuda::xxhash nlohmann_json::nlohmann_json)
 llcuda_folder(kernels FOLDERS kernels LINK llcuda_base)
 llcuda_folder(text FOLDERS runtime/text LINK llcuda_base llcuda::pcre2 llcuda::utf8proc llcuda::flatbuffers)
-llcuda_folder(runtime FOLDERS runtime/plan runtime/device runtime/engine LINK llcuda_kernels llcuda_text llcuda::flatbuffers)
+llcuda_folder(runtime FOLDERS runtime/plan runtime/sampling runtime/device runtime/engine LINK llcuda_kernels llcuda_text llcuda::flatbuffers)
 llcuda_folder(ir FOLDERS ir LINK llcuda_kernels)
 llcuda_folder(compiler FOLDERS compiler
   LINK llcuda_ir llcuda_kernels llcuda_runtime llcuda_text llcuda::flatbuffers)

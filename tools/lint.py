@@ -19,9 +19,10 @@ MAY_INCLUDE = {
     "kernels": BASE,
     "ir": BASE + TYPES + ["kernels/quant/formats.h", "kernels/quant/layouts.h", "kernels/quant/q8a.h"],
     "runtime/plan": RUNTIME,
-    "runtime/device": RUNTIME + ["runtime/plan"],
-    "runtime/engine": RUNTIME + ["runtime/plan", "runtime/device"],
-    "runtime/api": RUNTIME + ["runtime/plan", "runtime/device", "runtime/engine", "include"],
+    "runtime/sampling": BASE,
+    "runtime/device": RUNTIME + ["runtime/plan", "runtime/sampling"],
+    "runtime/engine": RUNTIME + ["runtime/plan", "runtime/sampling", "runtime/device"],
+    "runtime/api": RUNTIME + ["runtime/plan", "runtime/sampling", "runtime/device", "runtime/engine", "include"],
     "compiler/frontend": RUNTIME + ["ir", "runtime/plan"],
     "compiler/passes": BASE + ["kernels", "ir"],
     "compiler": RUNTIME + ["ir", "runtime/plan", "compiler"],
@@ -31,7 +32,8 @@ MAY_INCLUDE = {
     "tools": BASE,
     "cmake": [],
     "examples": ["include"],
-    "tests": RUNTIME + ["ir", "runtime/plan", "runtime/device", "runtime/engine", "runtime/api", "compiler", "include"],
+    "tests": RUNTIME + ["ir", "runtime/plan", "runtime/sampling", "runtime/device", "runtime/engine", "runtime/api",
+                        "compiler", "include"],
 }
 OURS = re.compile(r'^\s*#\s*include\s+"((?:runtime|kernels|ir|compiler|schemas|tools|tests|include)/[^"]+)"', re.M)
 PUBLIC = re.compile(r'^\s*#\s*include\s+[<"](llrt\.h(?:pp)?)[>"]', re.M)

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "runtime/engine/engine.h"
-#include "runtime/engine/sampler.h"
+#include "runtime/sampling/sampler.h"
 #include "runtime/plan/plan.h"
 #include "runtime/text/detokenizer.h"
 #include "runtime/text/tokenizer.h"

@@ -12,8 +12,11 @@
 
 #include "runtime/base/result.h"
 #include "runtime/plan/plan.h"
+#include "runtime/sampling/sampling.h"
 
 namespace ll {
+
+class Sampler;
 
 // Inputs of one step (kernels/kernel.h, step_inputs()). The engine's StepBuilder proves every index; devices and
 // kernels trust them.
@@ -34,14 +37,32 @@ struct DeviceInfo {
   uint64_t working_bytes = 0;  // arena, scratch, inputs, logits; not weights, not the KV pool
 };
 
-// One step at a time: callers take turns. The plan outlives the device.
+// Page `from` of every layer's KV cache to page `to`; both below Plan::pages.
+struct PageCopy {
+  uint32_t from = 0, to = 0;
+};
+
+// One step at a time: callers take turns. The plan outlives the device. An error of code kRetry means that the device
+// is lost and the process must be restarted; after any other the device can go on.
 class Device {
  public:
-  virtual ~Device() = default;
+  Device();
+  virtual ~Device();
   virtual DeviceInfo info() const = 0;
   // Runs Plan::programs[program], which must hold the step. Returns logits f32[R, vocab_size], valid until the next
   // run.
   virtual Result<std::span<const float>> run(size_t program, const Step& step) = 0;
+  // Runs the program and chooses a token for each row of the step, rows[i] for row i. Returns one for each, valid until
+  // the next run; a row that fails does not fail the others. A device that samples in a place of its own overrides
+  // this and must choose the same tokens as Sampler does, but for rounding. This one runs Sampler on run()'s logits.
+  virtual Result<std::span<const SampledToken>> run_sampled(size_t program, const Step& step,
+                                                            std::span<const RowSampling> rows);
+  // Copies in this order, as if one after another, after all runs before and before all runs after.
+  virtual Status copy_pages(std::span<const PageCopy> copies) = 0;
+
+ private:
+  std::unique_ptr<Sampler> sampler_;  // made by the first run_sampled
+  std::vector<SampledToken> sampled_;
 };
 
 }  // namespace ll

@@ -15,10 +15,10 @@
 
 #include "kernels/kv_layout.h"
 #include "runtime/base/atomic_file.h"
-#include "runtime/engine/philox.h"
 #include "runtime/plan/checksum.h"
 #include "runtime/plan/container.h"
 #include "runtime/plan/plan.h"
+#include "runtime/sampling/philox.h"
 #include "schemas/plan_generated.h"
 
 namespace ll::tiny {

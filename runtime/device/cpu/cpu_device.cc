@@ -98,6 +98,7 @@ class CpuDevice final : public Device {
 
   DeviceInfo info() const override { return {"cpu", isa_name(isa_), team_->size(), working_.size()}; }
   Result<std::span<const float>> run(size_t program, const Step& step) override;
+  Status copy_pages(std::span<const PageCopy> copies) override;
 
  private:
   TensorView view(const Operand& operand) const;
@@ -230,6 +231,20 @@ Result<std::span<const float>> CpuDevice::run(size_t number, const Step& step) {
   });
   const size_t count = size_t{step.row_count()} * plan_.model.vocab_size;
   return std::span<const float>(reinterpret_cast<const float*>(logits_), count);
+}
+
+Status CpuDevice::copy_pages(std::span<const PageCopy> copies) {
+  for (const PageCopy& copy : copies) {
+    if (copy.from >= plan_.pages || copy.to >= plan_.pages) {
+      return error(Code::kInternal, "a copy of page {} to {} of {}", copy.from, copy.to, plan_.pages);
+    }
+    for (const KvCache& cache : plan_.kv_caches) {
+      const uint64_t bytes = cache.bytes / plan_.pages;
+      std::byte* const pages = kv_.data() + cache.offset;
+      if (copy.from != copy.to) std::memcpy(pages + copy.to * bytes, pages + copy.from * bytes, bytes);
+    }
+  }
+  return {};
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "runtime/engine/sampler.h"
+#include "runtime/sampling/sampler.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <map>
 #include <numeric>
 
-#include "runtime/engine/philox.h"
+#include "runtime/sampling/philox.h"
 
 namespace ll {
 namespace {

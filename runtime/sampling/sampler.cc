@@ -1,10 +1,10 @@
-#include "runtime/engine/sampler.h"
+#include "runtime/sampling/sampler.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "runtime/engine/philox.h"
+#include "runtime/sampling/philox.h"
 
 namespace ll {
 namespace {
@@ -44,7 +44,7 @@ Result<int32_t> most_likely(std::span<const float> logits) {
 
 }  // namespace
 
-Status check(const SampleParams& params) {
+Status check(const SampleParams& params, uint32_t /*vocab_size*/) {
   TRY(in_range({"temperature", 0, 100}, params.temperature));
   TRY(in_range({"top_p", 0, 1}, params.top_p));
   TRY(in_range({"min_p", 0, 1}, params.min_p));
@@ -55,6 +55,17 @@ Status check(const SampleParams& params) {
   if (params.penalty_window < -1)
     return usage("penalty_window is {}, expected -1 (all) or more", params.penalty_window);
   return {};
+}
+
+SampledToken Sampler::sample(std::span<const float> logits, const RowSampling& row) {
+  SampledToken sampled;
+  auto token = sample(logits, row.history, *row.params);
+  if (token) {
+    sampled.token = *token;
+  } else {
+    sampled.error = std::move(token).error();
+  }
+  return sampled;
 }
 
 Result<int32_t> Sampler::sample(std::span<const float> logits, std::span<const int32_t> history,
