@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "runtime/engine/engine.h"
-#include "runtime/sampling/sampler.h"
 #include "runtime/plan/plan.h"
+#include "runtime/sampling/sampler.h"
 #include "runtime/text/detokenizer.h"
 #include "runtime/text/tokenizer.h"
 

@@ -19,9 +19,9 @@ inline std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::arra
   return counter;
 }
 
-// A number in [0, 1) with 53 random bits.
-inline double uniform(uint64_t seed, uint64_t counter) {
-  const auto r = philox({static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32), 0, 0},
+// A number in [0, 1) with 53 random bits; numbers of different arguments are independent.
+inline double uniform(uint64_t seed, uint64_t counter, uint32_t stream = 0, uint32_t purpose = 0) {
+  const auto r = philox({static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32), stream, purpose},
                         {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
   return static_cast<double>((uint64_t{r[0]} << 32 | r[1]) >> 11) * 0x1p-53;
 }

@@ -3,150 +3,264 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "runtime/sampling/philox.h"
 
 namespace ll {
 namespace {
 
-struct Limit {
-  const char* name;
-  float low, high;
-};
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-Status in_range(const Limit& limit, float value) {
-  if (value >= limit.low && value <= limit.high) return {};  // false for NaN
-  return usage("{} is {}, expected {} to {}", limit.name, value, limit.low, limit.high);
+// What a random number is for: draws for different purposes are independent.
+enum Purpose : uint32_t { kDraw = 0, kXtc = 1 };
+
+double random_number(const RowSampling& row, Purpose purpose) {
+  return uniform(row.params->seed, row.draw, row.stream, purpose);
 }
 
-// More likely first; of equals the lower id.
-constexpr auto kMoreLikely = [](const auto& a, const auto& b) {
-  return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
-};
+// What a mirostat sampler of this target begins with: the paper's 2 * tau.
+float mu_of(const RowSampling& row) {
+  return row.state == nullptr || row.state->mirostat_mu < 0 ? 2 * row.params->mirostat_tau : row.state->mirostat_mu;
+}
 
-// Index of the largest logit, the first of equals. kBadData for logits that make no distribution.
-Result<int32_t> most_likely(std::span<const float> logits) {
-  if (logits.empty()) return error(Code::kInternal, "no logits to sample from");
-  size_t best = 0;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    // Also false for NaN.
-    if (!(logits[i] <= std::numeric_limits<float>::max())) {
-      return bad_data(
-          "the logit of token {} is {}, expected a finite number: the plan's weights are damaged or not finite", i,
-          logits[i]);
-    }
-    if (logits[i] > logits[best]) best = i;
+// Zipf's exponent of candidates, most likely first, by least squares over the m most likely (Basu et al., equation 7).
+double zipf_exponent(std::span<const double> weights) {
+  constexpr size_t kMost = 100;
+  double products = 0, squares = 0;
+  for (size_t i = 0; i + 1 < std::min(weights.size(), kMost); ++i) {
+    if (weights[i + 1] <= 0) break;
+    const double t = std::log(static_cast<double>(i + 2) / static_cast<double>(i + 1));
+    products += t * std::log(weights[i] / weights[i + 1]);
+    squares += t * t;
   }
-  if (logits[best] < std::numeric_limits<float>::lowest())
-    return bad_data("all {} logits are -infinity", logits.size());
-  return static_cast<int32_t>(best);
+  return squares == 0 ? 1 : products / squares;
+}
+
+// How many of the most likely of `vocab` tokens keep the expected surprise at mu bits (Basu et al., theorem 3).
+size_t mirostat_k(double exponent, double mu, size_t vocab) {
+  const double epsilon = exponent - 1;
+  // The formula's limit for epsilon -> 0 is used where the formula itself cancels.
+  const double ratio = std::abs(epsilon) < 1e-6 ? 1 / std::log(static_cast<double>(vocab))
+                                                : epsilon / (1 - std::pow(static_cast<double>(vocab), -epsilon));
+  const double k = std::pow(ratio * std::exp2(mu), 1 / exponent);
+  return k >= 1 ? static_cast<size_t>(std::min(std::round(k), static_cast<double>(vocab))) : 1;
 }
 
 }  // namespace
 
-Status check(const SampleParams& params, uint32_t /*vocab_size*/) {
-  TRY(in_range({"temperature", 0, 100}, params.temperature));
-  TRY(in_range({"top_p", 0, 1}, params.top_p));
-  TRY(in_range({"min_p", 0, 1}, params.min_p));
-  TRY(in_range({"repetition_penalty", 0.01F, 100}, params.repetition_penalty));
-  TRY(in_range({"presence_penalty", -100, 100}, params.presence_penalty));
-  TRY(in_range({"frequency_penalty", -100, 100}, params.frequency_penalty));
-  if (params.top_k < 0) return usage("top_k is {}, expected 0 (all) or more", params.top_k);
-  if (params.penalty_window < -1)
-    return usage("penalty_window is {}, expected -1 (all) or more", params.penalty_window);
-  return {};
-}
-
 SampledToken Sampler::sample(std::span<const float> logits, const RowSampling& row) {
   SampledToken sampled;
-  auto token = sample(logits, row.history, *row.params);
-  if (token) {
-    sampled.token = *token;
-  } else {
+  auto token = choose(logits, row);
+  if (!token) {
     sampled.error = std::move(token).error();
+    return sampled;
   }
+  sampled.token = *token;
+  if (!row.logprob) return sampled;
+  const float largest = *std::max_element(logits.begin(), logits.end());
+  const double norm = static_cast<double>(largest) + std::log(exp_sum(logits, largest, 1));
+  const auto logprob = [&](float logit) { return static_cast<float>(static_cast<double>(logit) - norm); };
+  sampled.logprob = logprob(logits[static_cast<size_t>(*token)]);
+  if (row.top_logprobs == 0) return sampled;
+  top_k_.find(logits, std::min(row.top_logprobs, kMostTopLogprobs), candidates_);
+  for (const Candidate& c : candidates_) sampled.top.push_back({c.token, logprob(c.logit)});
   return sampled;
 }
 
 Result<int32_t> Sampler::sample(std::span<const float> logits, std::span<const int32_t> history,
                                 const SampleParams& params) {
-  TRY(check(params));
-  const bool penalties = params.penalty_window != 0 && (params.repetition_penalty != 1 ||
-                                                        params.presence_penalty != 0 || params.frequency_penalty != 0);
-  if (penalties) {
-    logits_.assign(logits.begin(), logits.end());
-    penalize(history, params);
-    logits = logits_;
+  TRY(check(params, static_cast<uint32_t>(logits.size())));
+  RowSampling row;
+  row.params = &params;
+  row.history = history;
+  row.draw = history.size();
+  return choose(logits, row);
+}
+
+Result<int32_t> Sampler::choose(std::span<const float> logits, const RowSampling& row) {
+  const SampleParams& params = *row.params;
+  TRY_ASSIGN(int32_t best, most_likely(logits));
+  if (row.given >= 0) return row.given;
+  if (!row.banned.empty() || !params.logit_bias.empty() || Penalties::wanted(params)) {
+    logits = edit(logits, row);
+    auto edited = most_likely(logits);
+    if (!edited) return bad_data("no token is left to choose from: logit_bias, min_tokens and penalties exclude all");
+    best = *edited;
   }
-  TRY_ASSIGN(const int32_t best, most_likely(logits));
   if (params.temperature == 0) return best;
-  return draw(logits, logits[static_cast<size_t>(best)], params, history.size());
+  const float largest = logits[static_cast<size_t>(best)];
+  const float mu = mu_of(row);
+  if (params.mirostat != 0) {
+    mirostat(logits, largest, params, mu);
+  } else {
+    truncate(logits, largest, params);
+    if (params.xtc_probability > 0 && random_number(row, kXtc) < static_cast<double>(params.xtc_probability)) {
+      exclude_top(row);
+    }
+  }
+  const size_t index = draw(row);
+  if (params.mirostat != 0 && row.state != nullptr) {
+    // 1 measures surprise by the model's distribution, as the paper does; 2 by that which is drawn from, as its users
+    // know it.
+    const double total = params.mirostat == 1 ? total_ : std::accumulate(weights_.begin(), weights_.end(), 0.0);
+    const double surprise = std::log2(total / weights_[index]);
+    const double error = surprise - static_cast<double>(params.mirostat_tau);
+    // Below 0 would mean "not begun"; no token has a negative surprise.
+    row.state->mirostat_mu =
+        static_cast<float>(std::max(0.0, static_cast<double>(mu) - static_cast<double>(params.mirostat_eta) * error));
+  }
+  return candidates_[index].token;
 }
 
-void Sampler::penalize(std::span<const int32_t> history, const SampleParams& params) {
-  if (params.penalty_window >= 0) {
-    history = history.last(std::min(history.size(), static_cast<size_t>(params.penalty_window)));
-  }
-  seen_.assign(history.begin(), history.end());
-  std::sort(seen_.begin(), seen_.end());
-  for (size_t i = 0, next = 0; i < seen_.size(); i = next) {
-    for (next = i; next < seen_.size() && seen_[next] == seen_[i];) ++next;
-    float& logit = logits_[static_cast<size_t>(seen_[i])];
-    logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
-    logit -= params.presence_penalty + static_cast<float>(next - i) * params.frequency_penalty;
-  }
+std::span<const float> Sampler::edit(std::span<const float> logits, const RowSampling& row) {
+  edited_.assign(logits.begin(), logits.end());
+  for (const TokenBias& b : row.params->logit_bias) edited_[static_cast<size_t>(b.token)] += b.bias;
+  penalties_.apply(row.history, *row.params, edited_);
+  for (const int32_t token : row.banned) edited_[static_cast<size_t>(token)] = kMinusInfinity;
+  return edited_;
 }
 
-int32_t Sampler::draw(std::span<const float> logits, float largest, const SampleParams& params, uint64_t counter) {
-  // Likelihood relative to the most likely token. In double, so that a sum over a large vocabulary loses nothing.
-  const auto weight = [&](float logit) {
-    return std::exp((static_cast<double>(logit) - largest) / static_cast<double>(params.temperature));
-  };
-  const auto k = static_cast<size_t>(params.top_k);
-  candidates_.clear();
-  for (size_t i = 0; i < logits.size(); ++i) candidates_.push_back({logits[i], static_cast<int32_t>(i)});
-  if (k > 0 && k < candidates_.size()) {
-    std::nth_element(candidates_.begin(), candidates_.begin() + params.top_k, candidates_.end(), kMoreLikely);
-    candidates_.resize(k);
-  }
-  if (params.top_p < 1) {
-    double total = 0;
-    if (k == 0) {
-      // A token below this share cannot be in the nucleus: all such tokens together weigh less than what top_p leaves
-      // out. So a sort of the few others does.
-      for (const Candidate& c : candidates_) total += weight(c.logit);
-      const double least = (1 - static_cast<double>(params.top_p)) * total / static_cast<double>(candidates_.size());
-      std::erase_if(candidates_, [&](const Candidate& c) { return c.logit != largest && weight(c.logit) < least; });
+void Sampler::mirostat(std::span<const float> logits, float largest, const SampleParams& params, float mu) {
+  total_ = exp_sum(logits, largest, params.temperature);
+  if (params.mirostat == 1) {
+    top_k_.find(logits, 100, candidates_);
+    weigh(largest, params.temperature);
+    const size_t k = mirostat_k(zipf_exponent(weights_), static_cast<double>(mu), logits.size());
+    top_k_.find(logits, k, candidates_);
+  } else {
+    // Surprise at most mu: a share of at least 2^-mu of the total. The most likely token stays in any case.
+    candidates_.clear();
+    const double least = std::log(total_) - static_cast<double>(mu) * std::log(2.0);
+    for (size_t i = 0; i < logits.size(); ++i) {
+      const double x =
+          (static_cast<double>(logits[i]) - static_cast<double>(largest)) / static_cast<double>(params.temperature);
+      if (x >= least || logits[i] == largest) candidates_.push_back({logits[i], static_cast<int32_t>(i)});
     }
-    std::sort(candidates_.begin(), candidates_.end(), kMoreLikely);
-    if (k > 0) {
-      for (const Candidate& c : candidates_) total += weight(c.logit);
-    }
-    const double wanted = static_cast<double>(params.top_p) * total;
-    double sum = 0;
-    size_t keep = 0;
-    while (keep < candidates_.size() && (keep == 0 || sum < wanted)) sum += weight(candidates_[keep++].logit);
-    candidates_.resize(keep);
-  } else if (k > 0) {
-    // What nth_element leaves has no order of its own.
-    std::sort(candidates_.begin(), candidates_.end(), kMoreLikely);
   }
-  double total = 0;
+  weigh(largest, params.temperature);
+}
+
+void Sampler::weigh(float largest, float temperature) {
   weights_.clear();
   for (const Candidate& c : candidates_) {
-    const double w = weight(c.logit);
-    weights_.push_back(w >= static_cast<double>(params.min_p) ? w : 0);
-    total += weights_.back();
+    weights_.push_back(
+        std::exp((static_cast<double>(c.logit) - static_cast<double>(largest)) / static_cast<double>(temperature)));
   }
-  const double target = uniform(params.seed, counter) * total;
+}
+
+void Sampler::truncate(std::span<const float> logits, float largest, const SampleParams& params) {
+  const size_t vocab = logits.size();
+  const size_t k = params.top_k == 0 ? vocab : std::min(vocab, static_cast<size_t>(params.top_k));
+  const bool nucleus_alone = k == vocab && params.top_p < 1 && params.typical_p >= 1;
+  double total = 0;
+  if (k < vocab) {
+    top_k_.find(logits, k, candidates_);
+    weigh(largest, params.temperature);
+  } else if (nucleus_alone) {
+    // A token below this share cannot be in the nucleus: all such tokens together weigh less than what top_p leaves
+    // out. So a sort of the few others does.
+    total = exp_sum(logits, largest, params.temperature);
+    const double share = (1 - static_cast<double>(params.top_p)) * total / static_cast<double>(vocab);
+    const double least = static_cast<double>(largest) + static_cast<double>(params.temperature) * std::log(share);
+    candidates_.clear();
+    for (size_t i = 0; i < vocab; ++i) {
+      if (static_cast<double>(logits[i]) >= least || logits[i] == largest) {
+        candidates_.push_back({logits[i], static_cast<int32_t>(i)});
+      }
+    }
+    std::sort(candidates_.begin(), candidates_.end(), more_likely);
+    weigh(largest, params.temperature);
+  } else {
+    terms_.resize(vocab);
+    exp_sum(logits, largest, params.temperature, terms_.data());
+    weights_.assign(terms_.begin(), terms_.end());
+    candidates_.resize(vocab);
+    for (size_t i = 0; i < vocab; ++i) candidates_[i] = {logits[i], static_cast<int32_t>(i)};
+  }
+  if (params.typical_p < 1) {
+    keep_typical(params.typical_p);
+    weigh(largest, params.temperature);
+  }
+  if (params.top_p < 1) {
+    if (!nucleus_alone) total = std::accumulate(weights_.begin(), weights_.end(), 0.0);
+    keep_top_p(params.top_p, total);
+  }
+  if (params.min_p > 0) {
+    const double least = static_cast<double>(params.min_p) * *std::max_element(weights_.begin(), weights_.end());
+    for (double& w : weights_) {
+      if (w < least) w = 0;
+    }
+  }
+}
+
+// Keeps the fewest tokens whose surprise is nearest to its expectation and that together hold typical_p; most likely
+// first.
+void Sampler::keep_typical(float typical_p) {
+  const double total = std::accumulate(weights_.begin(), weights_.end(), 0.0);
+  double entropy = 0;
+  for (const double w : weights_) {
+    if (w > 0) entropy -= w / total * std::log(w / total);
+  }
+  struct Ranked {
+    double distance, weight;
+    Candidate candidate;
+  };
+  std::vector<Ranked> ranked;
+  ranked.reserve(weights_.size());
+  for (size_t i = 0; i < weights_.size(); ++i) {
+    if (weights_[i] > 0) {
+      ranked.push_back({std::abs(-std::log(weights_[i] / total) - entropy), weights_[i], candidates_[i]});
+    }
+  }
+  std::sort(ranked.begin(), ranked.end(), [](const Ranked& a, const Ranked& b) {
+    return a.distance != b.distance ? a.distance < b.distance : more_likely(a.candidate, b.candidate);
+  });
   double sum = 0;
-  int32_t token = candidates_.front().token;
-  for (size_t i = 0; i < candidates_.size() && sum <= target; ++i) {
+  candidates_.clear();
+  for (const Ranked& r : ranked) {
+    if (!candidates_.empty() && sum >= static_cast<double>(typical_p) * total) break;
+    sum += r.weight;
+    candidates_.push_back(r.candidate);
+  }
+  std::sort(candidates_.begin(), candidates_.end(), more_likely);
+}
+
+// Of candidates in order, most likely first.
+void Sampler::keep_top_p(float top_p, double total) {
+  const double wanted = static_cast<double>(top_p) * total;
+  double sum = 0;
+  size_t keep = 0;
+  while (keep < weights_.size() && (keep == 0 || sum < wanted)) sum += weights_[keep++];
+  candidates_.resize(keep);
+  weights_.resize(keep);
+}
+
+// XTC: of the tokens that reach the threshold only the least likely stays.
+void Sampler::exclude_top(const RowSampling& row) {
+  const double least =
+      static_cast<double>(row.params->xtc_threshold) * std::accumulate(weights_.begin(), weights_.end(), 0.0);
+  size_t stays = weights_.size();
+  for (size_t i = 0; i < weights_.size(); ++i) {
+    if (weights_[i] == 0 || weights_[i] < least) continue;
+    if (stays == weights_.size() || more_likely(candidates_[stays], candidates_[i])) stays = i;
+  }
+  for (size_t i = 0; i < weights_.size(); ++i) {
+    if (i != stays && weights_[i] >= least) weights_[i] = 0;
+  }
+}
+
+// Index of a candidate, each with its weight's share of the probability.
+size_t Sampler::draw(const RowSampling& row) const {
+  const double target = random_number(row, kDraw) * std::accumulate(weights_.begin(), weights_.end(), 0.0);
+  double sum = 0;
+  size_t index = 0;
+  for (size_t i = 0; i < weights_.size() && sum <= target; ++i) {
     if (weights_[i] == 0) continue;
-    token = candidates_[i].token;
+    index = i;
     sum += weights_[i];
   }
-  return token;
+  return index;
 }
 
 }  // namespace ll

@@ -1,4 +1,4 @@
-// Chooses a token from logits.
+// Chooses a token from logits, on the host. The specification for devices that sample in a place of their own.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "runtime/base/result.h"
+#include "runtime/sampling/penalties.h"
+#include "runtime/sampling/row.h"
 #include "runtime/sampling/sampling.h"
 
 namespace ll {
@@ -13,24 +15,28 @@ namespace ll {
 // Keeps its working memory from call to call. Not thread safe.
 class Sampler {
  public:
-  // What RowSampling asks of one row.
+  // What RowSampling asks of one row of f32 [vocab_size].
   SampledToken sample(std::span<const float> logits, const RowSampling& row);
-  // `history`: the tokens so far, whose number is also the counter of the draw. The result depends on the arguments
-  // alone. kBadData: a logit is not a number or +infinity, or all are -infinity.
+  // A token alone: `history` are the earlier tokens, whose number is also the number of the draw. kUsage: see check().
   Result<int32_t> sample(std::span<const float> logits, std::span<const int32_t> history, const SampleParams& params);
 
  private:
-  struct Candidate {
-    float logit;
-    int32_t token;
-  };
-  void penalize(std::span<const int32_t> history, const SampleParams& params);
-  int32_t draw(std::span<const float> logits, float largest, const SampleParams& params, uint64_t counter);
+  Result<int32_t> choose(std::span<const float> logits, const RowSampling& row);
+  std::span<const float> edit(std::span<const float> logits, const RowSampling& row);
+  void mirostat(std::span<const float> logits, float largest, const SampleParams& params, float mu);
+  void truncate(std::span<const float> logits, float largest, const SampleParams& params);
+  void keep_typical(float typical_p);
+  void keep_top_p(float top_p, double total);
+  void exclude_top(const RowSampling& row);
+  void weigh(float largest, float temperature);
+  size_t draw(const RowSampling& row) const;
 
-  std::vector<float> logits_;
-  std::vector<int32_t> seen_;
-  std::vector<Candidate> candidates_;
-  std::vector<double> weights_;
+  TopK top_k_;
+  Penalties penalties_;
+  std::vector<float> edited_, terms_;
+  std::vector<Candidate> candidates_;  // what the draw is from
+  std::vector<double> weights_;        // of the candidates, in proportion to their probabilities
+  double total_ = 0;                   // of weights_ before mirostat truncates: that of the whole vocabulary
 };
 
 }  // namespace ll

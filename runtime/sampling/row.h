@@ -1,0 +1,40 @@
+// Passes over one row of logits, written so that compilers vectorize them: vocabularies hold 128 k tokens and more.
+// Results do not depend on how they were vectorized.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "runtime/base/result.h"
+
+namespace ll {
+
+struct Candidate {
+  float logit = 0;
+  int32_t token = 0;
+};
+
+// More likely first; of equals the lower id.
+inline bool more_likely(const Candidate& a, const Candidate& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
+}
+
+// Index of the largest logit, the first of equals. kBadData for logits that make no distribution: one is NaN or
+// +infinity, or all are -infinity.
+Result<int32_t> most_likely(std::span<const float> logits);
+
+// Sum over i of exp((logits[i] - largest) / temperature), each to about 1e-7 of its value; terms below e^-87 are 0.
+// `largest` is the largest of the logits. Writes the terms to `weights` as well unless it is null.
+double exp_sum(std::span<const float> logits, float largest, float temperature, float* weights = nullptr);
+
+// The k most likely (all when there are fewer), most likely first.
+class TopK {
+ public:
+  void find(std::span<const float> logits, size_t k, std::vector<Candidate>& found);
+
+ private:
+  std::vector<float> block_largest_, ranked_;
+};
+
+}  // namespace ll
