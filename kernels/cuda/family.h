@@ -73,12 +73,18 @@ struct KernelLaunch {
 // What a tuning file or a flag overrides: "gemv.rows" = 4. Unknown keys are an error where they are read.
 using Tuning = std::map<std::string, int64_t, std::less<>>;
 
+// A launch as families see it: also how far apart the rows of its inputs lie, which is more than a row where the input
+// is a slice of a wider tensor. Outputs are dense.
+struct PlacedLaunch : LaunchSpec {
+  std::span<const int64_t> in_row_bytes;  // of each input, as Operand::row_bytes of a plan
+};
+
 // One row of the table of families: how a kernel of the catalog runs on a GPU.
 struct Family {
   std::string_view kernel;  // catalog name
   // Appends the kernels of one launch, in order. `spec` has largest sizes (kernels/kernel.h) and has passed the
   // kernel's check; quantized weights are in Layout::kTile8. kUnsupported names what has no kernel.
-  Status (*lower)(const LaunchSpec& spec, const Target& target, const Tuning& tuning, std::vector<KernelLaunch>& out);
+  Status (*lower)(const PlacedLaunch& spec, const Target& target, const Tuning& tuning, std::vector<KernelLaunch>& out);
 };
 
 std::span<const Family> families();
