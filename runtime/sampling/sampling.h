@@ -44,13 +44,13 @@ struct SampleParams {
   int32_t dry_allowed_length = 2;
   int32_t dry_window = -1;  // earlier tokens looked at; -1: all. Never more than kMostDryTokens
   // Tokens that repetitions do not reach across, ascending; null: none.
-  std::shared_ptr<const std::vector<int32_t>> dry_breakers;
-  float xtc_probability = 0;          // 0 .. 1; 0: off
-  float xtc_threshold = 0.1F;         // 0 .. 1; above 0.5 nothing is ever excluded
-  int32_t mirostat = 0;               // 0: off, 1, 2
-  float mirostat_tau = 5;             // 0 .. 100, bits of surprise aimed at
-  float mirostat_eta = 0.1F;          // 0 .. 1, learning rate
-  std::vector<TokenBias> logit_bias;  // at most kMostBiases
+  std::shared_ptr<const std::vector<int32_t>> dry_breakers = nullptr;
+  float xtc_probability = 0;               // 0 .. 1; 0: off
+  float xtc_threshold = 0.1F;              // 0 .. 1; above 0.5 nothing is ever excluded
+  int32_t mirostat = 0;                    // 0: off, 1, 2
+  float mirostat_tau = 5;                  // 0 .. 100, bits of surprise aimed at
+  float mirostat_eta = 0.1F;               // 0 .. 1, learning rate
+  std::vector<TokenBias> logit_bias = {};  // at most kMostBiases
 };
 
 inline constexpr size_t kMostBiases = 1024;
