@@ -14,6 +14,7 @@
 #include "kernels/quant/formats.h"
 #include "kernels/quant/layouts.h"
 #include "kernels/quant/q8a.h"
+#include "kernels/quant/tile8.h"
 #include "runtime/base/checked.h"
 #include "runtime/plan/plan.h"
 
@@ -137,6 +138,12 @@ class Executor {
     }
     if (source.dtype == type.dtype && type.layout == Layout::kRows) {
       std::memcpy(to, source.bytes.data(), source.bytes.size());
+    } else if (source.dtype == type.dtype && type.layout == Layout::kTile8) {
+      const int64_t row_tile = tile8_row_tile_bytes(type.dtype, k);
+      for (int64_t r = 0; r < rows; r += kTile8Rows) {
+        repack_rows_to_tile8(type.dtype, source.bytes.data() + r * *per_row, std::min(kTile8Rows, rows - r), k,
+                             to + r / kTile8Rows * row_tile);
+      }
     } else if (source.dtype == type.dtype) {
       const int64_t panel = x16_panel_bytes(type.dtype, k);
       for (int64_t r = 0; r < rows; r += kPanelRows) {

@@ -5,6 +5,7 @@
 
 #include "kernels/kv_layout.h"
 #include "kernels/quant/formats.h"
+#include "kernels/quant/layouts.h"
 
 namespace ll::check {
 
@@ -24,7 +25,7 @@ std::string describe(const Dim& dim) {
 
 std::string describe(const TensorType& type) {
   std::string text(dtype_name(type.dtype));
-  if (type.layout == Layout::kX16) text += ":x16";
+  if (type.layout != Layout::kRows) text += fmt::format(":{}", layout_name(type.layout));
   text += '[';
   for (int i = 0; i < type.rank && i < kMaxRank; ++i) {
     if (i > 0) text += ',';

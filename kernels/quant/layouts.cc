@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "kernels/quant/blocks.h"
+#include "kernels/quant/tile8.h"
 #include "runtime/base/checked.h"
 
 namespace ll {
@@ -19,7 +20,7 @@ struct LayoutRow {
   Layout layout;
   std::string_view name;
 };
-constexpr LayoutRow kLayouts[] = {{Layout::kRows, "rows"}, {Layout::kX16, "x16"}};
+constexpr LayoutRow kLayouts[] = {{Layout::kRows, "rows"}, {Layout::kX16, "x16"}, {Layout::kTile8, "tile8"}};
 
 // Bytes of a block's parts, 16 rows together.
 int64_t scale_bytes(ScalePacking packing) {
@@ -227,19 +228,21 @@ std::optional<Layout> find_layout(std::string_view name) {
 
 bool has_layout(DType dtype, Layout layout) {
   if (layout == Layout::kRows) return find_format(dtype) != nullptr;
-  return layout == Layout::kX16 && is_quantized_dtype(dtype);
+  return (layout == Layout::kX16 || layout == Layout::kTile8) && is_quantized_dtype(dtype);
 }
 
 std::optional<int64_t> tensor_bytes(DType dtype, Layout layout, int64_t n_rows, int64_t k) {
   const auto row = checked_row_bytes(dtype, k);
   if (!row || n_rows < 0 || !has_layout(dtype, layout)) return std::nullopt;
-  if (layout == Layout::kX16) {
-    const auto padded = checked_align_up(static_cast<uint64_t>(n_rows), kPanelRows);
-    if (!padded) return std::nullopt;
-    n_rows = static_cast<int64_t>(*padded);
-    if (n_rows < 0) return std::nullopt;
-  }
-  return checked_mul<int64_t>(n_rows, *row);
+  if (layout == Layout::kRows) return checked_mul<int64_t>(n_rows, *row);
+  const auto padded = checked_align_up(static_cast<uint64_t>(n_rows), layout == Layout::kX16 ? kPanelRows : kTile8Rows);
+  if (!padded) return std::nullopt;
+  n_rows = static_cast<int64_t>(*padded);
+  if (n_rows < 0) return std::nullopt;
+  if (layout == Layout::kX16) return checked_mul<int64_t>(n_rows, *row);
+  const int64_t tiles = k / kTile8K + (k % kTile8K != 0 ? 1 : 0);  // of 8 rows
+  const auto bytes = checked_mul<int64_t>(tiles, tile8_bytes(dtype));
+  return bytes ? checked_mul<int64_t>(n_rows / kTile8Rows, *bytes) : std::nullopt;
 }
 
 int64_t x16_panel_bytes(DType dtype, int64_t k) { return kPanelRows * row_bytes(dtype, k); }
@@ -274,6 +277,11 @@ void unpack_row_from_x16(DType dtype, const std::byte* panel, int64_t r, int64_t
 void dequantize_row(DType dtype, Layout layout, const std::byte* tensor, int64_t row, int64_t k, float* values) {
   if (layout == Layout::kRows) {
     find_format(dtype)->dequantize(tensor + row * row_bytes(dtype, k), k, values);
+    return;
+  }
+  if (layout == Layout::kTile8) {
+    const std::byte* tiles = tensor + row / kTile8Rows * tile8_row_tile_bytes(dtype, k);
+    dequantize_row_from_tile8(dtype, tiles, row % kTile8Rows, k, values);
     return;
   }
   const BlockFormat& f = *blocks::find(dtype);

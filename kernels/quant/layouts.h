@@ -1,4 +1,5 @@
-// Memory order of weights [N, K]: kRows, the file's own, and kX16, the order of the SIMD and tile kernels.
+// Memory order of weights [N, K]: kRows, the file's own, kX16, the order of the SIMD and tile kernels, and kTile8, that
+// of GPUs (kernels/quant/tile8.h).
 //
 // kX16 is a permutation of the bits of kRows with N padded to a multiple of 16 by zero rows (all bytes 0): the same
 // bytes a weight. The tensor is a sequence of panels of 16 rows, 16 * row_bytes(dtype, K) bytes each; r = 0..15 is the
@@ -55,9 +56,9 @@ namespace ll {
 
 inline constexpr int64_t kPanelRows = 16;
 
-std::string_view layout_name(Layout layout);  // "rows", "x16"; "unknown"
+std::string_view layout_name(Layout layout);  // "rows", "x16", "tile8"; "unknown"
 std::optional<Layout> find_layout(std::string_view name);
-// True when tensors of this dtype can have this layout: kRows all, kX16 the quantized ones.
+// True when tensors of this dtype can have this layout: kRows all, kX16 and kTile8 the quantized ones.
 bool has_layout(DType dtype, Layout layout);
 
 // Bytes of a tensor [n_rows, k]; nullopt when the dtype is unknown or lacks the layout, k is negative or no multiple of

@@ -1,5 +1,5 @@
 // The linear family: what its four forms have in common, their checks and their scalar kernels. W is [N, K] of any
-// weight type and layout (x f32), or quantized in kX16 (x q8a).
+// weight type and layout (x f32), or quantized in kX16 or, on a GPU, kTile8 (x q8a).
 //   linear         x[T,K], w, [bias[N]]               y[t,n] = sum over k of w[n,k] * x[t,k] + bias[n]
 //   merged_linear  x, w1 .. wn, [bias1 .. biasn]       y[t] = linear 1 | linear 2 | ..., attribute parts = n
 //   gated_linear   x, w_gate, w_up, [bias, bias]       y = act(linear gate) * linear up, attribute act

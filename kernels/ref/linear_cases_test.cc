@@ -8,6 +8,7 @@
 #include "kernels/quant/half.h"
 #include "kernels/quant/layouts.h"
 #include "kernels/quant/q8a.h"
+#include "kernels/quant/tile8.h"
 #include "kernels/ref/linear.h"
 
 namespace ll::numerics {
@@ -68,6 +69,13 @@ Weight weight(Random& random, DType dtype, Layout layout, int64_t n, int64_t k) 
     for (int64_t first = 0; first < n; first += kPanelRows) {
       repack_rows_to_x16(dtype, rows.data() + first * row, std::min(kPanelRows, n - first), k,
                          w.tensor.bytes.data() + first * row);
+    }
+  } else if (layout == Layout::kTile8) {
+    const int64_t row_tile = tile8_row_tile_bytes(dtype, k);
+    w.tensor.bytes.resize(static_cast<size_t>(*tensor_bytes(dtype, layout, n, k)));
+    for (int64_t first = 0; first < n; first += kTile8Rows) {
+      repack_rows_to_tile8(dtype, rows.data() + first * row, std::min(kTile8Rows, n - first), k,
+                           w.tensor.bytes.data() + first / kTile8Rows * row_tile);
     }
   } else {
     w.tensor.bytes = std::move(rows);
@@ -134,7 +142,7 @@ Case make_case(Random& random, LinearForm form, bool q8, DType dtype, Layout lay
     const bool other = form == kMerged && i > 0 && s.k % 32 == 0;
     const DType d = other ? others[i - 1] : dtype;
     rows.push_back(form == kMerged ? s.n + static_cast<int64_t>(7 * i) : s.n);
-    const Weight w = weight(random, d, other ? (q8 ? Layout::kX16 : Layout::kRows) : layout, rows.back(), s.k);
+    const Weight w = weight(random, d, other ? (q8 ? layout : Layout::kRows) : layout, rows.back(), s.k);
     sums.push_back(products(w, x, s.t));
     c.in.push_back(w.tensor);
   }
@@ -213,6 +221,7 @@ std::vector<Case> q8_cases(Random& random) {
     cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {48, 1024, 2, true, false}, "gelu_tanh"));
     cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {5, 2 * block, 17, true, true}, "relu"));
     cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {320, block, 5, false, false}));
+    cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kTile8, {13, 3 * block, 3, true, false}));
   }
   return cases;
 }
@@ -221,7 +230,7 @@ std::vector<Case> embed_cases(Random& random) {
   std::vector<Case> cases;
   for (const Format& f : formats()) {
     if (!is_weight_dtype(f.dtype)) continue;
-    for (const Layout layout : {Layout::kRows, Layout::kX16}) {
+    for (const Layout layout : {Layout::kRows, Layout::kX16, Layout::kTile8}) {
       if (!has_layout(f.dtype, layout)) continue;
       const int64_t d = f.block_elements == 1 ? 37 : 2 * f.block_elements, v = 21;
       const std::vector<int32_t> ids = {20, 0, 16, 15, 3, 20, 7};

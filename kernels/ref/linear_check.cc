@@ -12,8 +12,8 @@ Status check_weight(const TensorType& w, std::string_view name, int64_t k, bool 
   if (w.rank != 2 || !is_weight_dtype(w.dtype) || !has_layout(w.dtype, w.layout)) {
     return bad_data("'{}' is {}, expected a weight of rank 2", name, check::describe(w));
   }
-  if (q8 && w.layout != Layout::kX16) {
-    return bad_data("'{}' is {}, expected a quantized weight in layout x16", name, check::describe(w));
+  if (q8 && w.layout == Layout::kRows) {
+    return bad_data("'{}' is {}, expected a quantized weight in layout x16 or tile8", name, check::describe(w));
   }
   for (int i = 0; i < 2; ++i) {
     const Dim d = w.dim(i);

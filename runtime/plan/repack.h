@@ -12,7 +12,7 @@ namespace ll {
 // Rows of a weight as the repacker counts them: a vector is one row.
 int64_t weight_rows(const TensorType& type);
 
-// Rows that repack_rows must take together: 16 for kX16 (a panel), 1 for kRows.
+// Rows that repack_rows must take together: 16 for kX16 (a panel), 8 for kTile8, 1 for kRows.
 int64_t repack_grain(const TensorType& type);
 
 // Bytes that `rows` rows (a multiple of the grain, or up to the last row) take in the layout of `type`.

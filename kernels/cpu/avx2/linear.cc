@@ -46,6 +46,10 @@ int64_t multiply(const Panel& panel, int64_t rows, const TensorView& x, int64_t 
 void linear(const KernelCall& call, LinearForm form) {
   const TensorView &x = call.in[0], &y = call.out[0];
   const LinearRoles roles = linear_roles(form, call.in.size(), call.attrs);
+  // Weights laid out for a GPU have no SIMD kernel: no CPU plan of ours has them, but check accepts them.
+  for (size_t i = 1; i <= roles.weights; ++i) {
+    if (call.in[i].layout == Layout::kTile8) return ref::linear(call, form);
+  }
   const bool q8 = x.dtype == DType::kQ8A, gated = form == LinearForm::kGated;
   const Activation act = gated ? *find_activation(call.attrs.text("act")) : Activation::kRelu;
   const size_t parts = gated ? 1 : roles.weights;
