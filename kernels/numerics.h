@@ -33,6 +33,9 @@ struct Case {
   // Largest |got - reference| of each element of each output, read as f32. An empty list asks for the same bits.
   // Derived from the operands: see the generator.
   std::vector<std::vector<double>> tolerance;
+  // The same for GPUs where they need more: tensor cores take f16 operands, and functions are approximated their own
+  // way. Empty: `tolerance`.
+  std::vector<std::vector<double>> tolerance_cuda = {};
 };
 
 // A dimension that `check` leaves free (pages of a cache, vocabulary of a table): input `operand`, dimension `dim`.
@@ -82,6 +85,10 @@ int shared_input(const Case& c, size_t output);
 // outside outputs and scratch and changed inputs.
 using Outputs = std::vector<std::vector<std::byte>>;
 Outputs run(const Kernel& kernel, Isa isa, const Case& c, int threads);
+
+// Expects `got` within `tolerance` of `want`, element by element; a place that is NaN in the reference must be NaN.
+void expect_near(const Case& c, const std::vector<std::vector<double>>& tolerance, const Outputs& got,
+                 const Outputs& want);
 
 inline constexpr double kEps = 0x1p-24;  // unit roundoff of f32
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -191,6 +192,24 @@ Outputs run(const Kernel& kernel, Isa isa, const Case& c, int threads) {
   for (const Placed& p : scratches)
     EXPECT_TRUE(p.guards_hold()) << "wrote outside its " << scratch_bytes << " scratch bytes";
   return outputs;
+}
+
+void expect_near(const Case& c, const std::vector<std::vector<double>>& tolerance, const Outputs& got,
+                 const Outputs& want) {
+  for (size_t o = 0; o < want.size(); ++o) {
+    if (o >= tolerance.size() || tolerance[o].empty()) {
+      EXPECT_TRUE(got[o] == want[o]) << "output " << o << " differs from the reference, expected the same bits";
+      continue;
+    }
+    const std::vector<float> g = read(c.out[o].type, got[o]), w = read(c.out[o].type, want[o]);
+    ASSERT_EQ(tolerance[o].size(), g.size()) << "tolerances of output " << o;
+    for (size_t i = 0; i < g.size(); ++i) {
+      if (std::isnan(g[i]) && std::isnan(w[i])) continue;
+      const double error = std::fabs(static_cast<double>(g[i]) - w[i]);
+      ASSERT_TRUE(error <= tolerance[o][i]) << "output " << o << " element " << i << " is " << g[i] << ", expected "
+                                            << w[i] << " within " << tolerance[o][i];
+    }
+  }
 }
 
 const std::vector<CaseList>& all_cases() {

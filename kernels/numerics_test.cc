@@ -6,29 +6,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
 #include <set>
 
 namespace ll::numerics {
 namespace {
-
-// Compares element by element; a place that is NaN in the reference must be NaN.
-void expect_near(const Case& c, const Outputs& got, const Outputs& want) {
-  for (size_t o = 0; o < want.size(); ++o) {
-    if (o >= c.tolerance.size() || c.tolerance[o].empty()) {
-      EXPECT_TRUE(got[o] == want[o]) << "output " << o << " differs from the reference, expected the same bits";
-      continue;
-    }
-    const std::vector<float> g = read(c.out[o].type, got[o]), w = read(c.out[o].type, want[o]);
-    ASSERT_EQ(c.tolerance[o].size(), g.size()) << "tolerances of output " << o;
-    for (size_t i = 0; i < g.size(); ++i) {
-      if (std::isnan(g[i]) && std::isnan(w[i])) continue;
-      const double error = std::fabs(static_cast<double>(g[i]) - w[i]);
-      ASSERT_TRUE(error <= c.tolerance[o][i]) << "output " << o << " element " << i << " is " << g[i] << ", expected "
-                                              << w[i] << " within " << c.tolerance[o][i];
-    }
-  }
-}
 
 TEST(Catalog, RowsAreComplete) {
   std::set<std::string_view> names;
@@ -101,7 +82,7 @@ TEST_P(Numerics, MatchesReferenceWithAnyThreads) {
     const Status checked = kernel.check(Spec(c).view());
     ASSERT_TRUE(checked) << checked.error().message;
     const Outputs want = run(kernel, Isa::kScalar, c, 1), got = run(kernel, isa, c, 1);
-    expect_near(c, got, want);
+    expect_near(c, c.tolerance, got, want);
     for (const int threads : {2, 3, 7}) {
       EXPECT_TRUE(run(kernel, isa, c, threads) == got) << "differs with " << threads << " threads";
     }

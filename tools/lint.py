@@ -42,6 +42,10 @@ FORBIDDEN = {
 }
 
 
+# What a CUDA source (outside prim/) may hold: words of prim/ and other sources of its folder, no instructions.
+DEVICE_INCLUDE = re.compile(r'^\s*#\s*include\s+(\S+)', re.M)
+
+
 def under(path, folder):
     return path == folder or path.startswith(folder + "/")
 
@@ -69,6 +73,16 @@ def includes(path, text, findings):
         findings.append(f'{path}:{line}: {row}/ may not include "{target}"')
 
 
+def device_source(path, text, findings):
+    for match in re.finditer(r"\basm\b", text):
+        line = text.count("\n", 0, match.start()) + 1
+        findings.append(f"{path}:{line}: inline assembly, expected it in kernels/cuda/prim/ alone, with a host version")
+    for match in DEVICE_INCLUDE.finditer(text):
+        if not re.fullmatch(r'"(prim/\w+|\w+)\.(cuh|h)"', match.group(1)):
+            line = text.count("\n", 0, match.start()) + 1
+            findings.append(f"{path}:{line}: includes {match.group(1)}, expected prim/ or a source beside it")
+
+
 def main():
     findings = []
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
@@ -78,6 +92,8 @@ def main():
     for path in sources:
         text = (ROOT / path).read_text(encoding="utf-8")
         includes(path, text, findings)
+        if path.endswith(".cuh") and not under(path, "kernels/cuda/prim"):
+            device_source(path, text, findings)
         for pattern, reason in FORBIDDEN.items():
             for match in re.finditer(pattern, text):
                 findings.append(f"{path}:{text.count(chr(10), 0, match.start()) + 1}: {match.group(0)}: {reason}")

@@ -1,0 +1,25 @@
+// The explicit list of what GPUs run. A family is tested by being listed (kernels/cuda/numerics_test.cc).
+#include "kernels/cuda/families.h"
+
+#include <algorithm>
+
+namespace ll::cuda {
+namespace {
+
+constexpr Family kFamilies[] = {
+    {"add", lower_add},
+    {"mul", lower_mul},
+    {"activation", lower_activation},
+};
+
+}  // namespace
+
+std::span<const Family> families() { return kFamilies; }
+
+const Family* find_family(std::string_view kernel) {
+  const auto all = families();
+  const auto found = std::find_if(all.begin(), all.end(), [&](const Family& f) { return f.kernel == kernel; });
+  return found == all.end() ? nullptr : &*found;
+}
+
+}  // namespace ll::cuda
