@@ -5,16 +5,22 @@
 
 namespace ll {
 
-Engine::Engine(const Plan& plan, std::unique_ptr<Device> device)
-    : plan_(plan), device_(std::move(device)), pages_(plan.pages), builder_(plan) {}
+Engine::Engine(const Plan& plan, std::unique_ptr<Device> device, const KvPages::Options& pages, uint32_t page_count)
+    : plan_(plan), device_(std::move(device)), pages_(page_count, pages), builder_(plan) {}
 
-Result<std::unique_ptr<Engine>> Engine::create(const Plan& plan, std::unique_ptr<Device> device) {
+Result<std::unique_ptr<Engine>> Engine::create(const Plan& plan, std::unique_ptr<Device> device,
+                                               const EngineOptions& options) {
   if (plan.program_for(1, 1, 1) == nullptr)
     return bad_data("no program of the plan runs one token with one row of logits");
-  return std::unique_ptr<Engine>(new Engine(plan, std::move(device)));
+  if (options.kv_pages > plan.pages) return usage("{} KV pages, the plan has {}", options.kv_pages, plan.pages);
+  KvPages::Options pages;
+  pages.page_size = plan.page_size;
+  if (options.resident_pages != 0) pages.resident = options.resident_pages;
+  const uint32_t count = options.kv_pages == 0 ? plan.pages : options.kv_pages;
+  return std::unique_ptr<Engine>(new Engine(plan, std::move(device), pages, count));
 }
 
-std::unique_ptr<Sequence> Engine::make_sequence() { return std::make_unique<Sequence>(pages_, plan_.page_size); }
+std::unique_ptr<Sequence> Engine::make_sequence(uint64_t salt) { return std::make_unique<Sequence>(pages_, salt); }
 
 Status Engine::run(std::span<const Work> work, const LogitsSink& sink) {
   std::vector<std::pair<Sequence*, uint32_t>> before;
@@ -84,12 +90,8 @@ Status Engine::run_steps(std::span<const Work> work, const LogitsSink& sink) {
       TRY(builder_.add(*w.sequence, w.tokens.subspan(done[i], count), rows));
       chunks.push_back({i, done[i], count});
     }
-    const Program* program = plan_.program_for(step.token_count(), step.sequence_count, step.row_count());
-    if (program == nullptr) {
-      return error(Code::kInternal, "no program holds {} tokens, {} sequences and {} rows", step.token_count(),
-                   step.sequence_count, step.row_count());
-    }
-    TRY_ASSIGN(const auto logits, device_->run(static_cast<size_t>(program - plan_.programs.data()), step));
+    TRY_ASSIGN(const size_t program, ready());
+    TRY_ASSIGN(const auto logits, device_->run(program, step));
     size_t row = 0;
     for (const Chunk& chunk : chunks) {
       const Work& w = work[chunk.item];
@@ -105,6 +107,33 @@ Status Engine::run_steps(std::span<const Work> work, const LogitsSink& sink) {
     while (first < work.size() && done[first] == work[first].tokens.size()) ++first;
   }
   return {};
+}
+
+// Makes the copies that reserving asked for; returns the program that runs the builder's step.
+Result<size_t> Engine::ready() {
+  const std::vector<PageCopy> copies = pages_.take_copies();
+  if (!copies.empty()) TRY(device_->copy_pages(copies));
+  const Step& step = builder_.step();
+  const Program* program = plan_.program_for(step.token_count(), step.sequence_count, step.row_count());
+  if (program == nullptr) {
+    return error(Code::kInternal, "no program holds {} tokens, {} sequences and {} rows", step.token_count(),
+                 step.sequence_count, step.row_count());
+  }
+  return static_cast<size_t>(program - plan_.programs.data());
+}
+
+Result<std::span<const SampledToken>> Engine::step(std::span<const Work> work, std::span<const RowSampling> rows) {
+  builder_.clear();
+  for (const Work& w : work) TRY(builder_.add(*w.sequence, w.tokens, w.rows));
+  TRY_ASSIGN(const size_t program, ready());
+  TRY_ASSIGN(const auto sampled, device_->run_sampled(program, builder_.step(), rows));
+  if (sampled.size() != rows.size()) {
+    return error(Code::kInternal, "{} tokens sampled for {} rows", sampled.size(), rows.size());
+  }
+  for (const Work& w : work) {
+    for (const int32_t token : w.tokens) w.sequence->append(token);
+  }
+  return sampled;
 }
 
 uint64_t Engine::step_bytes(uint32_t tokens, uint32_t sequences, uint32_t depth) const {

@@ -26,17 +26,24 @@ struct Work {
 // run the engine.
 using LogitsSink = std::function<void(size_t item, size_t token, std::span<const float> logits)>;
 
+struct EngineOptions {
+  uint32_t kv_pages = 0;        // 0: the plan's; at most those
+  uint32_t resident_pages = 0;  // KvPages::Options::resident; 0: all
+};
+
 // Not thread safe: one run at a time. Plan and engine outlive the sequences.
 class Engine {
  public:
   // kBadData when no program of the plan can hold one token and one row.
-  static Result<std::unique_ptr<Engine>> create(const Plan& plan, std::unique_ptr<Device> device);
+  static Result<std::unique_ptr<Engine>> create(const Plan& plan, std::unique_ptr<Device> device,
+                                                const EngineOptions& options = {});
 
   const Plan& plan() const { return plan_; }
   const Device& device() const { return *device_; }
   const KvPages& pages() const { return pages_; }
+  KvPages& pages() { return pages_; }
 
-  std::unique_ptr<Sequence> make_sequence();
+  std::unique_ptr<Sequence> make_sequence(uint64_t salt = 0);
 
   // Does all the work or none of it: an error leaves every sequence as it was. Items are served in order, as many to a
   // step as the largest program holds; longer ones go on in the next step. What a token's logits are does not depend on
@@ -45,12 +52,18 @@ class Engine {
   //   kOutOfMemory   the context is full (--ctx-size) or the pool is (--ctx-size, --max-batch)
   Status run(std::span<const Work> work, const LogitsSink& sink);
 
+  // Runs all of the work as one step and chooses a token for each row that it asks for, in order. Every sequence
+  // appears once and has reserved room for its tokens; the step fits the plan's largest program. On success the tokens
+  // are appended. An error leaves the sequences as they were. The result is valid until the next step or run.
+  Result<std::span<const SampledToken>> step(std::span<const Work> work, std::span<const RowSampling> rows);
+
   // Bytes a step of this size moves at least: what its launches declare, with keys and values read for `depth` earlier
   // tokens of each sequence. 0 when no program holds it.
   uint64_t step_bytes(uint32_t tokens, uint32_t sequences, uint32_t depth) const;
 
  private:
-  Engine(const Plan& plan, std::unique_ptr<Device> device);
+  Engine(const Plan& plan, std::unique_ptr<Device> device, const KvPages::Options& pages, uint32_t page_count);
+  Result<size_t> ready();
   Status reserve(std::span<const Work> work);
   Status run_steps(std::span<const Work> work, const LogitsSink& sink);
 

@@ -275,7 +275,7 @@ TEST(StepBuilder, FillsEveryInput) {
   const Rig rig = make();
   KvPages pages(tiny::kPages);
   pages.allocate();
-  Sequence a(pages, 32), b(pages, 32);
+  Sequence a(pages), b(pages);
   const Tokens tokens = text(40);
   ASSERT_TRUE(a.reserve(33));
   ASSERT_TRUE(b.reserve(2));

@@ -14,13 +14,14 @@ namespace ll {
 struct EngineThreadOptions {
   SchedulerOptions scheduler;
   // Accepted requests that have not begun, and their prompt tokens together. A request is refused beyond either; one
-  // alone in the queue is never refused for its tokens. 0: 4 * max_batch sequences, and as many whole contexts.
+  // alone in the queue is never refused for its tokens. 0: 4 * max_batch sequences, and as many tokens as the pool of
+  // KV pages holds.
   uint32_t queue_sequences = 0;
   uint64_t queue_tokens = 0;
-  // Events a stream holds before its request pauses (never less than one step can bring).
+  // Events a stream holds before its request pauses; it goes on when they are taken.
   size_t stream_events = 256;
-  // Called on the engine's thread with the requests that have events to take: once for each stream until its events
-  // are taken. Must not block nor throw: it wakes an event loop. May be empty.
+  // Called on the engine's thread after a step with the requests whose streams have gone from empty to not empty. Must
+  // neither block nor throw: it wakes an event loop, which takes from those streams. May be empty.
   std::function<void(std::span<const RequestId>)> notify;
 };
 
@@ -71,9 +72,6 @@ class EngineThread {
   // The request (or one of its sequences) ends with FinishReason::kCancelled before the next step begins; events that
   // are on their way still arrive. Unknown and finished ones are ignored.
   void cancel(RequestId id, std::optional<uint32_t> index = std::nullopt);
-  // To be called after a stream was emptied whose request may have paused for it.
-  void resume();
-
   // From now on requests are refused; those accepted run on.
   void drain();
   // True when no accepted request is left (their streams may still hold events).

@@ -27,8 +27,11 @@ struct SchedulerOptions {
   double prefill_stretch = 1.7;
   // Waiting time that one level of priority outweighs.
   Seconds priority_step{10};
-  // Cached prompts: keep pages of finished sequences until their room is needed.
+  // Keep full pages of finished and preempted sequences until their room is needed, and find them by content.
   bool prefix_cache = true;
+  // Pages that may be in use or cached before cached ones are given away (KvPages::Options::resident). 0: all, or half
+  // where a page takes memory when first used (DeviceInfo::kv_on_demand).
+  uint32_t resident_pages = 0;
 };
 
 // Counts since the start, and what is now. A copy; reading it costs nothing to the engine.
@@ -105,7 +108,7 @@ class Scheduler {
   void tick();
 
   const SchedulerStats& stats() const;
-  // Requests whose streams were pushed to and claimed a notice since the last call.
+  // Requests whose streams have gone from empty to not empty since the last call.
   std::vector<RequestId> take_notices();
 
  private:

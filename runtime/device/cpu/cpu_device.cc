@@ -97,7 +97,13 @@ class CpuDevice final : public Device {
   Status allocate(int threads);
   void prepare();
 
-  DeviceInfo info() const override { return {"cpu", isa_name(isa_), team_->size(), working_.size()}; }
+  DeviceInfo info() const override {
+    return {.name = "cpu",
+            .isa = isa_name(isa_),
+            .threads = team_->size(),
+            .working_bytes = working_.size(),
+            .kv_on_demand = true};
+  }
   Result<std::span<const float>> run(size_t program, const Step& step) override;
   Result<std::span<const SampledToken>> run_sampled(size_t program, const Step& step,
                                                     std::span<const RowSampling> rows) override;
