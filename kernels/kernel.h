@@ -87,10 +87,6 @@ struct LaunchSpec {
   std::span<const TensorType> in;
   std::span<const TensorType> out;
   Attrs attrs;
-  // Distance between rows of each operand where it is a slice of a wider tensor, 0 where it is dense; empty: all dense.
-  // Those who prove safety do not need it; those who write code for one launch do.
-  std::span<const int64_t> in_row_bytes = {};
-  std::span<const int64_t> out_row_bytes = {};
 };
 
 // What one launch must move and compute, at the largest sizes of its program.

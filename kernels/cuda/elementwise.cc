@@ -10,7 +10,7 @@ namespace {
 // kernels/cuda/elementwise.cuh, ElementwiseOp
 enum Op : int64_t { kAdd, kMul, kActivate };
 
-Status lower_elementwise(Op op, const LaunchSpec& spec, std::vector<KernelLaunch>& out) {
+Status lower_elementwise(Op op, const PlacedLaunch& spec, std::vector<KernelLaunch>& out) {
   const TensorType& y = spec.out[0];
   const int64_t columns = y.last().value;
   TRY_ASSIGN(const int64_t tokens, rows_are_tokens(y));
@@ -37,13 +37,13 @@ Status lower_elementwise(Op op, const LaunchSpec& spec, std::vector<KernelLaunch
 
 }  // namespace
 
-Status lower_add(const LaunchSpec& spec, const Target&, const Tuning&, std::vector<KernelLaunch>& out) {
+Status lower_add(const PlacedLaunch& spec, const Target&, const Tuning&, std::vector<KernelLaunch>& out) {
   return lower_elementwise(kAdd, spec, out);
 }
-Status lower_mul(const LaunchSpec& spec, const Target&, const Tuning&, std::vector<KernelLaunch>& out) {
+Status lower_mul(const PlacedLaunch& spec, const Target&, const Tuning&, std::vector<KernelLaunch>& out) {
   return lower_elementwise(kMul, spec, out);
 }
-Status lower_activation(const LaunchSpec& spec, const Target&, const Tuning&, std::vector<KernelLaunch>& out) {
+Status lower_activation(const PlacedLaunch& spec, const Target&, const Tuning&, std::vector<KernelLaunch>& out) {
   return lower_elementwise(kActivate, spec, out);
 }
 

@@ -10,6 +10,13 @@ constexpr Family kFamilies[] = {
     {"add", lower_add},
     {"mul", lower_mul},
     {"activation", lower_activation},
+    {"rms_norm", lower_rms_norm},
+    {"quantize", lower_quantize},
+    {"norm_quantize", lower_norm_quantize},
+    {"rope", lower_rope},
+    {"kv_write", lower_kv_write},
+    {"rope_kv_write", lower_rope_kv_write},
+    {"gather_rows", lower_gather_rows},
 };
 
 }  // namespace

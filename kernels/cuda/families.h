@@ -6,8 +6,21 @@
 namespace ll::cuda {
 
 // elementwise.cc
-Status lower_add(const LaunchSpec&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
-Status lower_mul(const LaunchSpec&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
-Status lower_activation(const LaunchSpec&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_add(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_mul(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_activation(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+
+// gather_rows.cc
+Status lower_gather_rows(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+
+// norm.cc
+Status lower_rms_norm(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_quantize(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_norm_quantize(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+
+// rope.cc
+Status lower_rope(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_kv_write(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_rope_kv_write(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
 
 }  // namespace ll::cuda

@@ -7,22 +7,16 @@
 namespace ll::cuda {
 namespace {
 
-int64_t distance(std::span<const int64_t> set, size_t i, const TensorType& type) {
-  if (i < set.size() && set[i] != 0) return set[i];
-  return type.rank == 1 ? row_bytes(type.dtype, 1) : row_bytes(type.dtype, type.last().value);
-}
-
-bool aligned(std::span<const int64_t> set, size_t i, const TensorType& type) {
-  const bool slice = i < set.size() && set[i] != 0 && set[i] != row_bytes(type.dtype, type.last().value);
-  return !slice && distance(set, i, type) % 16 == 0;
-}
+int64_t dense(const TensorType& type) { return row_bytes(type.dtype, type.rank == 1 ? 1 : type.last().value); }
 
 }  // namespace
 
-int64_t in_row_bytes(const LaunchSpec& spec, size_t i) { return distance(spec.in_row_bytes, i, spec.in[i]); }
-int64_t out_row_bytes(const LaunchSpec& spec, size_t i) { return distance(spec.out_row_bytes, i, spec.out[i]); }
-bool in_is_aligned(const LaunchSpec& spec, size_t i) { return aligned(spec.in_row_bytes, i, spec.in[i]); }
-bool out_is_aligned(const LaunchSpec& spec, size_t i) { return aligned(spec.out_row_bytes, i, spec.out[i]); }
+int64_t in_row_bytes(const PlacedLaunch& spec, size_t i) { return spec.in_row_bytes[i]; }
+int64_t out_row_bytes(const PlacedLaunch& spec, size_t i) { return dense(spec.out[i]); }
+bool in_is_aligned(const PlacedLaunch& spec, size_t i) {
+  return in_row_bytes(spec, i) == dense(spec.in[i]) && in_row_bytes(spec, i) % 16 == 0;
+}
+bool out_is_aligned(const PlacedLaunch& spec, size_t i) { return out_row_bytes(spec, i) % 16 == 0; }
 
 Result<int64_t> rows_are_tokens(const TensorType& type) {
   const Symbol symbol = type.dim(0).symbol;

@@ -14,18 +14,21 @@ namespace ll::cuda {
 // A float constant: its bits (float_constant of prim/device.cuh).
 inline int64_t float_bits(double value) { return std::bit_cast<uint32_t>(static_cast<float>(value)); }
 
-// Bytes between rows of an input or output; dense ones by their type (f32, f16, i32, q8a; kRows).
-int64_t in_row_bytes(const LaunchSpec& spec, size_t i);
-int64_t out_row_bytes(const LaunchSpec& spec, size_t i);
+// Bytes between rows of an input or output (f32, i32, q8a; kRows).
+int64_t in_row_bytes(const PlacedLaunch& spec, size_t i);
+int64_t out_row_bytes(const PlacedLaunch& spec, size_t i);
 
 // True when each row of the operand starts at a multiple of 16 bytes: it is dense (slices start anywhere that is a
 // multiple of 4) and rows are as long.
-bool in_is_aligned(const LaunchSpec& spec, size_t i);
-bool out_is_aligned(const LaunchSpec& spec, size_t i);
+bool in_is_aligned(const PlacedLaunch& spec, size_t i);
+bool out_is_aligned(const PlacedLaunch& spec, size_t i);
 
 // 1 where dimension 0 of the operand is T, 0 where it is R: which of StepSizes counts its rows. kUnsupported for
 // others.
 Result<int64_t> rows_are_tokens(const TensorType& type);
+
+// KvType of kernels/cuda/kv_store.cuh.
+int64_t kv_type(DType dtype);
 
 // value of a tuning key, `otherwise` where it is not set.
 int64_t tuned(const Tuning& tuning, std::string_view key, int64_t otherwise);

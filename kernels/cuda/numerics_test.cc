@@ -14,6 +14,7 @@
 #include <memory>
 
 #include "kernels/cuda/emulator/emulator.h"
+#include "kernels/quant/formats.h"
 #include "kernels/quant/layouts.h"
 
 namespace ll::numerics {
@@ -97,21 +98,25 @@ class DeviceTensor {
 // A case as a compiler sees it: largest sizes above the step's, distances between rows.
 struct DeviceSpec {
   explicit DeviceSpec(const Case& c) : attrs(c.attrs) {
-    for (const Tensor& t : c.in) in.push_back(larger(t.type)), in_distance.push_back(t.row_bytes);
+    for (const Tensor& t : c.in) {
+      in.push_back(larger(t.type));
+      const int64_t dense = t.type.rank == 1 ? row_bytes(t.type.dtype, 1) : dense_row_bytes(t.type);
+      in_distance.push_back(std::max(t.row_bytes, dense));
+    }
     for (size_t i = 0; i < c.out.size(); ++i) {
       const int shared = shared_input(c, i);
       const Tensor& t = shared < 0 ? c.out[i] : c.in[static_cast<size_t>(shared)];
-      out.push_back(larger(t.type)), out_distance.push_back(t.row_bytes);
+      out.push_back(larger(t.type));
     }
   }
   static TensorType larger(TensorType type) {
     for (Dim& d : type.dims) d.value += d.symbol == Symbol::kNone ? 0 : kSpareRows;
     return type;
   }
-  LaunchSpec view() const { return {in, out, Attrs(attrs), in_distance, out_distance}; }
+  cuda::PlacedLaunch view() const { return {{in, out, Attrs(attrs)}, in_distance}; }
   std::vector<TensorType> in, out;
   std::vector<Attr> attrs;
-  std::vector<int64_t> in_distance, out_distance;
+  std::vector<int64_t> in_distance;
 };
 
 int size_of(const Case& c, Symbol symbol) {
@@ -188,6 +193,7 @@ TEST_P(CudaNumerics, MatchesReferenceInAnyOrder) {
     if (shared.shares.empty()) {
       shared.name += " in place";
       shared.shares = {kernel->in_place};
+      shared.in[static_cast<size_t>(kernel->in_place)].row_bytes = 0;  // outputs are dense
       cases.push_back(shared);
     }
   }

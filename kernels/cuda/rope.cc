@@ -1,0 +1,85 @@
+#include "kernels/rope.h"
+
+#include <algorithm>
+
+#include "kernels/cuda/families.h"
+#include "kernels/cuda/lower.h"
+#include "kernels/kv_layout.h"
+
+namespace ll::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+
+using Constants = std::vector<std::pair<std::string, int64_t>>;
+
+// Heads of a block: a decode step wants many blocks; a long one must not make each position's factors, which are in
+// double and so slow, more than once.
+int64_t heads_of_a_block(int64_t tokens, int64_t heads) { return tokens <= 8 ? std::min<int64_t>(4, heads) : heads; }
+
+void rotation(const PlacedLaunch& spec, const TensorType& inv_freq, int64_t head_dim, Constants& constants) {
+  constants.insert(constants.end(), {{"kHeadDim", head_dim},
+                                     {"kPairs", inv_freq.dim(0).value},
+                                     {"kInterleaved", spec.attrs.text("style") == "interleaved"},
+                                     {"kMscale", float_bits(spec.attrs.f64("mscale"))}});
+}
+
+void cache(const TensorType& kv, Constants& constants) {
+  const int64_t head_dim = kv.dim(3).value;
+  constants.insert(constants.end(), {{"kPlanes", kv.dim(1).value},
+                                     {"kPageSize", kKvPageSize},
+                                     {"kKvType", kv_type(kv.dtype)},
+                                     {"kKvRowBytes", kv_row_bytes(kv.dtype, head_dim)},
+                                     {"kScalesOffset", kv_scales_offset(head_dim)}});
+}
+
+KernelLaunch blocks_of_heads(std::string_view function, Constants constants, int64_t width, int64_t tokens) {
+  const int64_t heads = heads_of_a_block(tokens, width);
+  constants.insert(constants.end(), {{"kWidth", width}, {"kHeads", heads}});
+  KernelLaunch launch;
+  launch.instance = {"rope.cuh", std::string(function), std::move(constants), kThreads, 1};
+  launch.grid = {blocks_for(width, heads), static_cast<uint32_t>(tokens), 1};
+  launch.note = fmt::format("{} of {} heads a block", heads, width);
+  return launch;
+}
+
+}  // namespace
+
+int64_t kv_type(DType dtype) { return dtype == DType::kF32 ? 0 : dtype == DType::kF16 ? 1 : 2; }
+
+Status lower_rope(const PlacedLaunch& spec, const Target&, const Tuning&, std::vector<KernelLaunch>& out) {
+  const int64_t head_dim = spec.attrs.i64("head_dim");
+  Constants constants = {{"kStrideX", in_row_bytes(spec, 0) / 4}, {"kStrideY", out_row_bytes(spec, 0) / 4}};
+  rotation(spec, spec.in[2], head_dim, constants);
+  const TensorType& x = spec.in[0];
+  out.push_back(blocks_of_heads("rope", std::move(constants), x.last().value / head_dim, x.dim(0).value));
+  return {};
+}
+
+Status lower_kv_write(const PlacedLaunch& spec, const Target&, const Tuning&, std::vector<KernelLaunch>& out) {
+  const TensorType& kv = spec.in[0];
+  Constants constants = {{"kHeads", kv.dim(1).value / 2},
+                         {"kHeadDim", kv.dim(3).value},
+                         {"kStrideK", in_row_bytes(spec, 1) / 4},
+                         {"kStrideV", in_row_bytes(spec, 2) / 4}};
+  cache(kv, constants);
+  KernelLaunch launch;
+  launch.instance = {"rope.cuh", "kv_write", std::move(constants), kThreads, 1};
+  launch.grid = {blocks_for(kv.dim(1).value, kThreads / 32), static_cast<uint32_t>(spec.in[1].dim(0).value), 1};
+  launch.note = "a row a warp";
+  out.push_back(std::move(launch));
+  return {};
+}
+
+Status lower_rope_kv_write(const PlacedLaunch& spec, const Target&, const Tuning&, std::vector<KernelLaunch>& out) {
+  const TensorType &kv = spec.in[0], &qkv = spec.in[1];
+  const int64_t heads = spec.attrs.i64("heads");
+  Constants constants = {
+      {"kQueryHeads", heads}, {"kStrideX", in_row_bytes(spec, 1) / 4}, {"kStrideY", out_row_bytes(spec, 0) / 4}};
+  rotation(spec, spec.in[4], kv.dim(3).value, constants);
+  cache(kv, constants);
+  out.push_back(blocks_of_heads("rope_kv_write", std::move(constants), heads + kv.dim(1).value, qkv.dim(0).value));
+  return {};
+}
+
+}  // namespace ll::cuda
