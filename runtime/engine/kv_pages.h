@@ -46,7 +46,8 @@ class KvPages {
   uint32_t free() const { return count() - used_; }
   uint32_t cached() const { return cached_; }
   uint32_t owners(uint32_t page) const { return pages_[page].owners; }
-  uint64_t evictions() const { return evictions_; }
+  uint64_t evictions() const { return evictions_; }  // cached pages that allocate() gave away
+  uint64_t copies() const { return copy_count_; }    // that add_copy() asked for
 
   // A page with one owner and no content, nullopt when none is free.
   std::optional<uint32_t> allocate();
@@ -68,7 +69,10 @@ class KvPages {
   void forget_all();
 
   // Copies that the device must make before the next step, in order. take_copies() empties the list.
-  void add_copy(PageCopy copy) { copies_.push_back(copy); }
+  void add_copy(PageCopy copy) {
+    copies_.push_back(copy);
+    ++copy_count_;
+  }
   std::vector<PageCopy> take_copies() { return std::exchange(copies_, {}); }
 
  private:
@@ -96,7 +100,7 @@ class KvPages {
   uint32_t used_ = 0, cached_ = 0;
   uint32_t newest_ = kNone, oldest_ = kNone;  // of the cached
   PrefixId last_id_ = kNoPrefix;
-  uint64_t evictions_ = 0;
+  uint64_t evictions_ = 0, copy_count_ = 0;
   std::vector<PageCopy> copies_;
 };
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "runtime/base/result.h"
-#include "runtime/engine/engine.h"
+#include "runtime/device/device.h"
 #include "runtime/engine/event_stream.h"
 #include "runtime/engine/request.h"
 
@@ -37,16 +37,17 @@ struct SchedulerOptions {
 // Counts since the start, and what is now. A copy; reading it costs nothing to the engine.
 struct SchedulerStats {
   // Now.
-  uint32_t running = 0;       // sequences that hold a place in the batch
-  uint32_t waiting = 0;       // sequences that do not, preempted ones too
-  uint32_t paused = 0;        // of either, those whose consumer is behind
-  uint32_t pages = 0;         // all
-  uint32_t pages_used = 0;    // with an owner
-  uint32_t pages_cached = 0;  // without one, but with a prefix worth keeping; given away when needed
+  uint32_t running = 0;           // sequences that hold a place in the batch
+  uint32_t waiting = 0;           // sequences that do not, preempted ones too
+  uint32_t not_begun = 0;         // of those waiting, the ones that never ran
+  uint64_t not_begun_tokens = 0;  // of their prompts
+  uint32_t pages = 0;             // all
+  uint32_t pages_used = 0;        // with an owner
+  uint32_t pages_cached = 0;      // without one, but with a prefix worth keeping; given away when needed
   // Since the start.
   uint64_t steps = 0;
   uint64_t step_tokens = 0;    // of all steps: prompt tokens computed and tokens decoded
-  uint64_t step_rows = 0;      // of all steps: rows sampled, which is tokens generated
+  uint64_t begun = 0;          // sequences
   uint64_t prompt_tokens = 0;  // of requests that began
   uint64_t generated_tokens = 0;
   uint64_t prefix_queries = 0;  // prompt tokens looked up in the cache
@@ -80,13 +81,14 @@ struct SchedulerStats {
 // Not thread safe; EngineThread runs it on a thread of its own.
 class Scheduler {
  public:
-  // Nobody else uses the engine. `clock` is monotonic; a test's moves as its device says. kUsage for options out of
-  // range.
-  static Result<std::unique_ptr<Scheduler>> create(std::unique_ptr<Engine> engine, const SchedulerOptions& options,
-                                                   std::function<Seconds()> clock);
+  // `clock` is monotonic; a test's moves as its device says. The plan outlives the scheduler. kUsage for options out of
+  // range, kBadData: see Engine::create.
+  static Result<std::unique_ptr<Scheduler>> create(const Plan& plan, std::unique_ptr<Device> device,
+                                                   const SchedulerOptions& options, std::function<Seconds()> clock);
   ~Scheduler();
 
   const Plan& plan() const;
+  DeviceInfo device() const;
   // Prompt and answer of a sequence together: what the context and the pool can hold.
   uint32_t most_tokens() const;
 
@@ -94,18 +96,16 @@ class Scheduler {
   Status check(const Request& request) const;
   // Takes a request that check() accepts. Its events go to `stream`, whose id is the request's.
   void submit(Request request, std::shared_ptr<EventStream> stream);
-  // Ends a request (or one of its sequences) with FinishedEvents of kCancelled at the beginning of the next tick, which
-  // frees its pages. Unknown and finished ones are ignored.
+  // The next tick ends the request (or one of its sequences) with FinishReason::kCancelled and frees its pages before
+  // it does anything else. Unknown and finished ones are ignored.
   void cancel(RequestId id, std::optional<uint32_t> index = std::nullopt);
-  // Does both for all requests.
   void cancel_all();
 
-  // True when a tick could do something: a request is neither finished nor paused, or is to be cancelled.
-  bool has_work() const;
+  // Carries cancellations out and runs at most one step. Returns whether it ran one; if not, nothing will change until
+  // submit(), cancel() or a stream's on_room.
+  bool tick();
   // True when no request is left.
   bool idle() const;
-  // Carries cancellations out and runs at most one step.
-  void tick();
 
   const SchedulerStats& stats() const;
   // Requests whose streams have gone from empty to not empty since the last call.

@@ -1,0 +1,91 @@
+#include "runtime/engine/step_cost.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <utility>
+
+namespace ll {
+namespace {
+
+constexpr double kRate = 0.15;     // how far an observation moves the curve towards itself
+constexpr double kSurprise = 0.5;  // an observation counts as at most so far off, in parts of what was expected
+
+}  // namespace
+
+StepCost::StepCost(std::vector<uint32_t> sizes, bool padded)
+    : sizes_(std::move(sizes)), padded_(padded), seen_(sizes_.size(), 0), curve_(sizes_.size(), 0) {
+  assert(!sizes_.empty());
+}
+
+size_t StepCost::corner(uint32_t tokens) const {
+  const auto at = std::lower_bound(sizes_.begin(), sizes_.end(), tokens);
+  return static_cast<size_t>(std::min(at, sizes_.end() - 1) - sizes_.begin());
+}
+
+void StepCost::observe(uint32_t tokens, double seconds) {
+  if (tokens == 0 || !(seconds > 0)) return;
+  const size_t high = corner(tokens);
+  const auto move = [](double& seen, double by) { seen = std::max(seen + by, seen / 2); };
+  const auto surprise = [&](double expected) {
+    return std::clamp(seconds - expected, -kSurprise * expected, kSurprise * expected);
+  };
+  if (padded_ || high == 0 || sizes_[high] == tokens) {
+    if (seen_[high] == 0) {
+      seen_[high] = seconds;
+    } else {
+      move(seen_[high], kRate * surprise(seen_[high]));
+    }
+  } else {
+    const size_t low = high - 1;
+    const double share = static_cast<double>(tokens - sizes_[low]) / (sizes_[high] - sizes_[low]);
+    const auto in_proportion = [&](size_t i) { return seconds * sizes_[i] / tokens; };
+    if (seen_[low] == 0) seen_[low] = seen_[high] == 0 ? in_proportion(low) : std::min(seconds, seen_[high]);
+    if (seen_[high] == 0) {
+      const double line = seen_[low] + (seconds - seen_[low]) / share;
+      seen_[high] = std::clamp(line, seconds, std::max(seconds, in_proportion(high)));
+    }
+    const double error = surprise(seen_[low] * (1 - share) + seen_[high] * share);
+    const double norm = (1 - share) * (1 - share) + share * share;
+    move(seen_[low], kRate * error * (1 - share) / norm);
+    move(seen_[high], kRate * error * share / norm);
+  }
+  complete();
+}
+
+void StepCost::complete() {
+  size_t known = 0;
+  while (seen_[known] == 0) ++known;
+  for (size_t i = 0; i < sizes_.size(); ++i) {
+    if (seen_[i] != 0) known = i;
+    curve_[i] = seen_[known] * sizes_[i] / sizes_[known];
+    if (i > 0) curve_[i] = std::max(curve_[i], curve_[i - 1]);
+  }
+}
+
+double StepCost::predict(uint32_t tokens) const {
+  const size_t high = corner(tokens);
+  if (padded_ || high == 0 || sizes_[high] <= tokens) return curve_[high];
+  const double share = static_cast<double>(tokens - sizes_[high - 1]) / (sizes_[high] - sizes_[high - 1]);
+  return curve_[high - 1] * (1 - share) + curve_[high] * share;
+}
+
+uint32_t StepCost::most_tokens(uint32_t base, double stretch) const {
+  const double limit = stretch * predict(base);
+  if (limit == 0) return sizes_.back();
+  uint32_t most = std::max(base, sizes_.front());
+  for (size_t i = 0; i < sizes_.size(); ++i) {
+    if (curve_[i] <= limit) {
+      most = std::max(most, sizes_[i]);
+      continue;
+    }
+    if (!padded_ && i > 0) {
+      const double share = (limit - curve_[i - 1]) / (curve_[i] - curve_[i - 1]);
+      most = std::max(most, sizes_[i - 1] + static_cast<uint32_t>(share * (sizes_[i] - sizes_[i - 1])));
+    }
+    break;
+  }
+  return most;
+}
+
+}  // namespace ll

@@ -1,0 +1,35 @@
+// What a step of so many tokens takes, learned from the steps that ran.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace ll {
+
+// A curve over the number of tokens: straight between the sizes of the plan's programs, each corner moved a little
+// towards every step seen near it. Where nothing was seen a step is taken to cost as much a token as the nearest size
+// that was, which is too much above it and too little below; the steps that follow correct it.
+class StepCost {
+ public:
+  // `sizes`: ascending, at least one, none 0. `padded`: a step takes as long as the next size (DeviceInfo::pads_steps).
+  StepCost(std::vector<uint32_t> sizes, bool padded);
+
+  void observe(uint32_t tokens, double seconds);
+  // 0 before the first observation. `tokens` up to the largest size.
+  double predict(uint32_t tokens) const;
+  // The most tokens, at least `base`, whose step takes at most `stretch` times as long as one of `base` tokens. The
+  // largest size before the first observation.
+  uint32_t most_tokens(uint32_t base, double stretch) const;
+
+ private:
+  size_t corner(uint32_t tokens) const;  // the first that is not smaller
+  void complete();
+
+  std::vector<uint32_t> sizes_;
+  bool padded_;
+  std::vector<double> seen_;   // seconds at each size; 0: unknown
+  std::vector<double> curve_;  // the same without gaps, never descending; all 0 before the first observation
+};
+
+}  // namespace ll
