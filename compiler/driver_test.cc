@@ -188,7 +188,7 @@ TEST_F(DriverTest, RefusesWhatItCannotDo) {
     EXPECT_TRUE(fs::is_empty(folder_)) << "something was left behind";
   };
   CompileOptions o = options_;
-  o.target = "sm_75";
+  o.target = "sm_71";
   expect(o, Code::kUnsupported, "cpu");
   o = options_;
   o.context_length = 4096;

@@ -39,6 +39,7 @@ struct PlanDraft {
   std::vector<DraftSource> sources;  // files that TensorData::source names
   std::string tokenizer;             // section bytes; empty: none
   std::string chat_template, graph;
+  std::string gpu_code;  // section bytes: what GpuKernel::code_offset and ptx_offset count in
 
   // A copy of `text` that lives as long as this object.
   std::string_view intern(std::string_view text) { return *strings_.emplace(text).first; }

@@ -32,15 +32,27 @@ class Encoder {
       sources.push_back(fb::CreateSourceFile(b_, string(s.name), s.size, s.hash_low, s.hash_high));
     }
     std::vector<Offset<fb::Program>> programs;
-    for (const Program& program : p.programs) programs.push_back(encode(program));
+    const auto& cpu = p.backend == Backend::kCpu ? p.programs : p.other_programs;
+    const auto& gpu = p.backend == Backend::kCpu ? p.other_programs : p.programs;
+    for (const Program& program : cpu) programs.push_back(encode(program));
+    std::vector<Offset<fb::Program>> gpu_programs;
+    for (const Program& program : gpu) gpu_programs.push_back(encode(program));
+    std::vector<Offset<fb::GpuTarget>> targets;
+    for (const GpuTarget& t : p.gpu_targets) targets.push_back(gpu_target(t));
     const auto producer = string(p.producer), target = string(p.target);
     const auto caches_at = b_.CreateVector(caches);
     const auto tensors_at = b_.CreateVector(tensors);
     const auto sources_at = b_.CreateVector(sources);
     const auto programs_at = b_.CreateVector(programs);
-    fb::FinishPlanBuffer(
-        b_, fb::CreatePlan(b_, producer, model, target, p.reference_kernels, p.max_batch, p.pages, p.page_size,
-                           p.pages_per_sequence, p.kv_pool_bytes, caches_at, tensors_at, sources_at, programs_at));
+    Offset<flatbuffers::Vector<Offset<fb::Program>>> gpu_programs_at;
+    Offset<flatbuffers::Vector<Offset<fb::GpuTarget>>> targets_at;
+    if (!targets.empty()) {
+      gpu_programs_at = b_.CreateVector(gpu_programs);
+      targets_at = b_.CreateVector(targets);
+    }
+    fb::FinishPlanBuffer(b_, fb::CreatePlan(b_, producer, model, target, p.reference_kernels, p.max_batch, p.pages,
+                                            p.page_size, p.pages_per_sequence, p.kv_pool_bytes, caches_at, tensors_at,
+                                            sources_at, programs_at, gpu_programs_at, targets_at));
     const auto* bytes = reinterpret_cast<const std::byte*>(b_.GetBufferPointer());
     return {bytes, bytes + b_.GetSize()};
   }
@@ -121,6 +133,42 @@ class Encoder {
     return fb::CreateProgram(b_, name, p.max_tokens, p.max_sequences, p.max_rows, p.arena_bytes, launches_at);
   }
 
+  Offset<fb::GpuTarget> gpu_target(const GpuTarget& t) {
+    std::vector<Offset<fb::GpuKernel>> kernels;
+    for (const GpuKernel& k : t.kernels) {
+      const auto function = string(k.function);
+      kernels.push_back(fb::CreateGpuKernel(b_, function, k.code_offset, k.code_bytes, k.ptx_offset, k.ptx_bytes,
+                                            k.threads, k.registers, k.shared_bytes, k.local_bytes));
+    }
+    std::vector<Offset<fb::GpuProgram>> programs;
+    for (const auto& program : t.programs) {
+      std::vector<Offset<fb::GpuLaunch>> launches;
+      for (const std::vector<GpuNode>& nodes : program) launches.push_back(gpu_launch(nodes));
+      programs.push_back(fb::CreateGpuProgram(b_, list(launches)));
+    }
+    const auto name = string(t.name);
+    const auto kernels_at = b_.CreateVector(kernels);
+    const auto programs_at = b_.CreateVector(programs);
+    return fb::CreateGpuTarget(b_, name, t.sm, t.isa, t.driver, kernels_at, programs_at);
+  }
+
+  Offset<fb::GpuLaunch> gpu_launch(const std::vector<GpuNode>& nodes) {
+    std::vector<Offset<fb::GpuNode>> items;
+    for (const GpuNode& n : nodes) {
+      const auto [it, fresh] =
+          nodes_.try_emplace({n.kernel, n.grid, n.dynamic_shared, n.workspace, n.workspace_zeroed});
+      if (fresh) {
+        it->second = fb::CreateGpuNode(b_, n.kernel, n.grid[0], n.grid[1], n.grid[2], n.dynamic_shared, n.workspace,
+                                       n.workspace_zeroed);
+      }
+      items.push_back(it->second);
+    }
+    const auto items_at = list(items);
+    const auto [it, fresh] = launches_.try_emplace(items_at.o);
+    if (fresh) it->second = fb::CreateGpuLaunch(b_, items_at);
+    return it->second;
+  }
+
   Offset<fb::ModelInfo> model_info(const ModelInfo& m) {
     const auto architecture = string(m.architecture), name = string(m.name);
     const auto eos = b_.CreateVector(m.eos_tokens);
@@ -136,6 +184,8 @@ class Encoder {
   std::map<OperandKey, Offset<fb::Operand>> operands_;
   std::map<AttrKey, Offset<fb::Attr>> attrs_;
   std::map<std::vector<flatbuffers::uoffset_t>, flatbuffers::uoffset_t> lists_;
+  std::map<std::tuple<uint32_t, std::array<uint32_t, 3>, uint32_t, uint64_t, uint64_t>, Offset<fb::GpuNode>> nodes_;
+  std::map<flatbuffers::uoffset_t, Offset<fb::GpuLaunch>> launches_;
 };
 
 }  // namespace

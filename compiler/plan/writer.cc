@@ -140,6 +140,7 @@ class Writer {
     TRY(section(SectionType::kTemplate, bytes_of(draft_.chat_template)));
     TRY(section(SectionType::kGraph, bytes_of(draft_.graph)));
     if (weights_bytes_ > 0) TRY(weights());
+    TRY(section(SectionType::kGpuCode, bytes_of(draft_.gpu_code)));
     return finish();
   }
 
@@ -198,7 +199,9 @@ class Writer {
                          rule.max_bytes);
     }
     Plan copy;
-    if (Status s = validate_plan(metadata, weights_bytes_, !draft_.plan.sources.empty(), copy); !s) {
+    if (Status s =
+            validate_plan(metadata, weights_bytes_, !draft_.plan.sources.empty(), copy, bytes_of(draft_.gpu_code));
+        !s) {
       return error(Code::kInternal, "the plan made does not pass validation: {}", s.error().message);
     }
     return {};
@@ -270,6 +273,7 @@ class Writer {
   Status finish() {
     TRY(file_->pad_to(kTensorAlignment));
     header_.required = draft_.plan.sources.empty() ? 0 : kFeatureSources;
+    if (!draft_.plan.gpu_targets.empty()) header_.required |= kFeatureGpu;
     header_.file_bytes = file_->size() + kPlanFooterBytes;
     const auto header = encode_header(header_);
     TRY(file_->write(encode_footer(header)));

@@ -30,6 +30,7 @@ constexpr SectionRule kRules[] = {
     {SectionType::kGraph, "graph", 64, 64 * kMiB},
     {SectionType::kWeights, "weights", 4096, uint64_t{1} << 46},
     {SectionType::kWeightHashes, "weight hashes", 64, 64 * kMiB},
+    {SectionType::kGpuCode, "gpu code", 64, 256 * kMiB},
 };
 
 template <class T>

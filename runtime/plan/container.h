@@ -25,7 +25,8 @@ inline constexpr uint64_t kTensorAlignment = 64;          // of tensors within t
 
 // Required features: a reader that does not know a set bit refuses the plan.
 inline constexpr uint64_t kFeatureSources = 1;  // weights lie in source files (--weights reference)
-inline constexpr uint64_t kKnownFeatures = kFeatureSources;
+inline constexpr uint64_t kFeatureGpu = 2;      // has programs and code for GPUs
+inline constexpr uint64_t kKnownFeatures = kFeatureSources | kFeatureGpu;
 
 // In file order. Values are written in plans: append only.
 enum class SectionType : uint32_t {
@@ -35,6 +36,7 @@ enum class SectionType : uint32_t {
   kGraph = 4,         // .llir text of the graph, for explain
   kWeights = 5,       // tensors in their final layout, mapped at run time
   kWeightHashes = 6,  // XXH3-128 of each chunk of the weights
+  kGpuCode = 7,       // cubins and PTX of GPU targets
 };
 
 // What is fixed about a section type.

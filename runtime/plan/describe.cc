@@ -137,7 +137,7 @@ std::string describe_plan_json(const Plan& plan) {
 Result<TensorValues> plan_tensor_values(const Plan& plan, const Weights& weights, std::string_view name) {
   for (size_t i = 0; i < plan.tensors.size(); ++i) {
     const PlanTensor& t = plan.tensors[i];
-    if (t.name != name) continue;
+    if (t.name != name || weights.data(i) == nullptr) continue;
     TensorValues out;
     for (int d = 0; d < t.type.rank; ++d) out.shape.push_back(t.type.dim(d).value);
     const int64_t rows = weight_rows(t.type), k = t.type.last().value;

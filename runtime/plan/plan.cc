@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -22,7 +23,12 @@ namespace {
 // Owns a descriptor.
 class Descriptor {
  public:
-  explicit Descriptor(int fd) : fd_(fd) {}
+  explicit Descriptor(int fd = -1) : fd_(fd) {}
+  Descriptor(Descriptor&& o) noexcept : fd_(std::exchange(o.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& o) noexcept {
+    std::swap(fd_, o.fd_);
+    return *this;
+  }
   ~Descriptor() {
     if (fd_ >= 0) close(fd_);
   }
@@ -79,8 +85,9 @@ std::string_view as_text(const std::vector<std::byte>& bytes) {
 struct ValidatedPlan::Storage {
   Plan plan;
   // Private copies: what was verified is what is used, whatever happens to the file.
-  std::vector<std::byte> metadata, tokenizer, chat_template, graph;
+  std::vector<std::byte> metadata, tokenizer, chat_template, graph, gpu_code;
   Mapping file;
+  Descriptor descriptor;
 };
 
 ValidatedPlan::ValidatedPlan(std::unique_ptr<Storage> storage) : storage_(std::move(storage)) {}
@@ -95,6 +102,34 @@ int64_t dense_row_bytes(const TensorType& type) {
   return type.rank == 1 ? format->block_bytes / format->block_elements : row_bytes(type.dtype, type.last().value);
 }
 
+bool Plan::has(Backend b) const { return b == backend ? !programs.empty() : !other_programs.empty(); }
+
+std::vector<bool> Plan::tensors_in_use() const {
+  std::vector<bool> used(tensors.size(), false);
+  for (const Program& p : programs) {
+    for (const Launch& l : p.launches) {
+      for (const Operand& o : l.inputs) {
+        if (o.space == Space::kWeight || o.space == Space::kConstant) used[o.index] = true;
+      }
+    }
+  }
+  return used;
+}
+
+void ValidatedPlan::select(Backend backend) {
+  Plan& plan = storage_->plan;
+  if (plan.backend == backend) return;
+  assert(plan.has(backend));
+  plan.backend = backend;
+  std::swap(plan.programs, plan.other_programs);
+  plan.arena_bytes = plan.scratch_bytes = plan.max_rows = 0;
+  for (const Program& p : plan.programs) {
+    plan.arena_bytes = std::max(plan.arena_bytes, p.arena_bytes);
+    plan.scratch_bytes = std::max(plan.scratch_bytes, p.scratch_bytes);
+    plan.max_rows = std::max(plan.max_rows, p.max_rows);
+  }
+}
+
 const Program* Plan::program_for(uint32_t tokens, uint32_t sequences, uint32_t rows) const {
   for (const Program& p : programs) {
     if (tokens <= p.max_tokens && sequences <= p.max_sequences && rows <= p.max_rows) return &p;
@@ -104,7 +139,8 @@ const Program* Plan::program_for(uint32_t tokens, uint32_t sequences, uint32_t r
 
 class PlanOpener {
  public:
-  PlanOpener(int fd, uint64_t file_bytes) : fd_(fd), file_bytes_(file_bytes) {}
+  PlanOpener(Descriptor fd, uint64_t file_bytes)
+      : descriptor_(std::move(fd)), fd_(descriptor_.get()), file_bytes_(file_bytes) {}
 
   Result<ValidatedPlan> open(const std::string& path, const OpenOptions& options) {
     auto storage = std::make_unique<ValidatedPlan::Storage>();
@@ -116,12 +152,17 @@ class PlanOpener {
     TRY(copy(SectionType::kTokenizer, storage_->tokenizer));
     TRY(copy(SectionType::kTemplate, storage_->chat_template));
     TRY(copy(SectionType::kGraph, storage_->graph));
+    TRY(copy(SectionType::kGpuCode, storage_->gpu_code));
     TRY(copy(SectionType::kWeightHashes, hashes_));
     TRY(check_hashes());
     Plan& plan = storage_->plan;
     const Section* weights = header_.find(SectionType::kWeights);
     TRY(validate_plan(storage_->metadata, weights != nullptr ? weights->bytes : 0,
-                      (header_.required & kFeatureSources) != 0, plan));
+                      (header_.required & kFeatureSources) != 0, plan, storage_->gpu_code));
+    if (plan.gpu_targets.empty() == ((header_.required & kFeatureGpu) != 0)) {
+      return bad_data("{} GPU targets, but the header's feature bit for them is {}", plan.gpu_targets.size(),
+                      plan.gpu_targets.empty() ? "set" : "not set");
+    }
     if (weights != nullptr) {
       TRY(storage_->file.map(fd_, file_bytes_));
       const auto bytes = storage_->file.bytes().subspan(weights->offset, weights->bytes);
@@ -129,14 +170,18 @@ class PlanOpener {
       for (PlanTensor& t : plan.tensors) {
         if (t.source < 0) t.data = bytes.data() + t.source_offset;
       }
+      plan.weights_offset = weights->offset;
     }
     if (options.verify_weights) TRY(verify_unknown_sections());
+    plan.gpu_code = storage_->gpu_code;
     plan.tokenizer = storage_->tokenizer;
     plan.chat_template = as_text(storage_->chat_template);
     plan.graph = as_text(storage_->graph);
     for (const Section& s : header_.sections) {
       plan.sections.push_back({section_name(s.type), s.offset, s.bytes, s.hash.low, s.hash.high});
     }
+    storage_->descriptor = std::move(descriptor_);
+    plan.file = storage_->descriptor.get();
     return ValidatedPlan(std::move(storage));
   }
 
@@ -234,6 +279,7 @@ class PlanOpener {
     return {};
   }
 
+  Descriptor descriptor_;
   const int fd_;
   const uint64_t file_bytes_;
   PlanHeader header_;
@@ -243,13 +289,13 @@ class PlanOpener {
 
 Result<ValidatedPlan> open_plan(const std::string& path, const OpenOptions& options) {
   // O_NONBLOCK: opening a FIFO by mistake must fail, not wait for a writer.
-  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (fd.get() < 0) return error(Code::kNoInput, "cannot open {}: {}", quote(path), strerror(errno));
   struct stat info {};
   if (fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) {
     return error(Code::kNoInput, "{} is not a regular file", quote(path));
   }
-  auto plan = PlanOpener(fd.get(), static_cast<uint64_t>(info.st_size)).open(path, options);
+  auto plan = PlanOpener(std::move(fd), static_cast<uint64_t>(info.st_size)).open(path, options);
   if (!plan) return std::move(plan).error().in(path);
   return plan;
 }

@@ -7,6 +7,7 @@
 // row_bytes as given.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -62,6 +63,38 @@ struct Program {
   std::vector<Launch> launches;
 };
 
+// A compiled kernel of a GPU target. Its entry point takes one ll::cuda::Args by value (kernels/cuda/prim/args.h).
+struct GpuKernel {
+  std::string_view function;        // ends with a zero byte
+  std::span<const std::byte> code;  // cubin
+  std::string_view ptx;             // of the same kernel; empty: none
+  uint32_t threads = 0;             // of a block
+  uint32_t registers = 0, shared_bytes = 0, local_bytes = 0;
+  uint64_t code_offset = 0, code_bytes = 0, ptx_offset = 0, ptx_bytes = 0;  // in the section of GPU code
+};
+
+// One kernel of a launch.
+struct GpuNode {
+  uint32_t kernel = 0;  // GpuTarget::kernels
+  std::array<uint32_t, 3> grid{1, 1, 1};
+  uint32_t dynamic_shared = 0;
+  uint64_t workspace = 0, workspace_zeroed = 0;  // bytes; the first workspace_zeroed are 0 before and after
+  bool operator==(const GpuNode&) const = default;
+};
+
+// How an architecture runs the launches of the GPU programs.
+struct GpuTarget {
+  std::string_view name;  // "sm_75"
+  uint32_t sm = 0, isa = 0;
+  uint32_t driver = 0;  // least version, as cuDriverGetVersion counts: 12000 = 12.0
+  std::vector<GpuKernel> kernels;
+  std::vector<std::vector<std::vector<GpuNode>>> programs;   // [GPU program][launch]: nodes in order
+  uint64_t workspace_bytes = 0, workspace_zeroed_bytes = 0;  // the largest of all nodes
+};
+
+// What a plan can run on.
+enum class Backend : uint8_t { kCpu, kGpu };
+
 // A weight or constant.
 struct PlanTensor {
   std::string_view name;
@@ -115,7 +148,14 @@ struct Plan {
   std::vector<KvCache> kv_caches;
   std::vector<PlanTensor> tensors;
   std::vector<PlanSource> sources;
-  std::vector<Program> programs;         // ascending in max_tokens; sequences and rows never descend
+  std::vector<Program> programs;        // ascending in max_tokens; sequences and rows never descend
+  Backend backend = Backend::kCpu;      // what `programs` are for
+  std::vector<Program> other_programs;  // of the other backend; empty: the plan has none
+  std::vector<GpuTarget> gpu_targets;   // ascending by sm
+  std::span<const std::byte> gpu_code;  // section that GpuKernel::code_offset counts in
+  // For reading weights past the page tables: the open plan file and where its weights section starts. -1: none.
+  int file = -1;
+  uint64_t weights_offset = 0;
   std::span<const std::byte> tokenizer;  // runtime/text/tokenizer_spec.h; empty: none
   std::string_view chat_template;        // Jinja source; empty: none
   std::string_view graph;                // .llir text of the graph, for explain; empty: none
@@ -123,6 +163,9 @@ struct Plan {
 
   // The smallest program that holds such a step; null when none does.
   const Program* program_for(uint32_t tokens, uint32_t sequences, uint32_t rows) const;
+  bool has(Backend backend) const;
+  // Which tensors `programs` use: a plan for several backends holds others too.
+  std::vector<bool> tensors_in_use() const;
 };
 
 struct OpenOptions {
@@ -137,6 +180,9 @@ class ValidatedPlan {
   ~ValidatedPlan();
   const Plan& operator*() const;
   const Plan* operator->() const { return &**this; }
+
+  // Makes Plan::programs those of `backend`, which the plan has. An opened plan begins with the CPU's when it has them.
+  void select(Backend backend);
 
  private:
   struct Storage;  // the plan, its private copies of the sections, the mapped weights

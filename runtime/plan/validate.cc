@@ -13,12 +13,14 @@
 #include <utility>
 
 #include "kernels/check.h"
+#include "kernels/cuda/prim/args.h"
 #include "kernels/kv_layout.h"
 #include "kernels/quant/formats.h"
 #include "kernels/quant/layouts.h"
 #include "runtime/base/checked.h"
 #include "runtime/base/escape.h"
 #include "runtime/plan/container.h"
+#include "runtime/plan/cubin.h"
 #include "schemas/plan_generated.h"
 
 namespace ll {
@@ -59,17 +61,16 @@ struct Live {
 
 class Validator {
  public:
-  Validator(const fb::Plan& in, uint64_t weights_bytes, bool has_sources, Plan& plan)
-      : in_(in), weights_bytes_(weights_bytes), has_sources_(has_sources), plan_(plan) {}
+  Validator(const fb::Plan& in, uint64_t weights_bytes, bool has_sources, std::span<const std::byte> gpu_code,
+            Plan& plan)
+      : in_(in), weights_bytes_(weights_bytes), has_sources_(has_sources), gpu_code_(gpu_code), plan_(plan) {}
 
   Status run() {
     plan_.producer = text(in_.producer());
     plan_.target = text(in_.target());
     plan_.reference_kernels = in_.reference_kernels();
     TRY(check_name(plan_.producer, "producer"));
-    if (plan_.target != "cpu") {
-      return unsupported("the plan is for target {}, this build runs 'cpu'", quote(plan_.target));
-    }
+    TRY(targets());
     TRY(model());
     TRY(sizes());
     TRY(each(in_.kv_caches(), kMaxKvCaches, "kv cache", [&](const fb::KvCache& c) { return kv_cache(c); }));
@@ -86,8 +87,7 @@ class Validator {
       return bad_data("the weights section has {} bytes, expected {} (end of the last tensor)", weights_bytes_,
                       weights_end_);
     }
-    TRY(limit(count(in_.programs()), 1, kMaxPrograms, "programs"));
-    return each(in_.programs(), kMaxPrograms, "program", [&](const fb::Program& p) { return program(p); });
+    return programs();
   }
 
  private:
@@ -98,6 +98,165 @@ class Validator {
     for (uint32_t i = 0; i < count(items); ++i) {
       if (Status s = f(*items->Get(i)); !s) return std::move(s).error().in(fmt::format("{} {}", what, i));
     }
+    return {};
+  }
+
+  // The target is the list of what the plan has programs for.
+  Status targets() {
+    std::string expected;
+    TRY(limit(count(in_.gpu_targets()), 0, kMaxGpuTargets, "GPU targets"));
+    for (uint32_t i = 0; i < count(in_.gpu_targets()); ++i) {
+      expected += (expected.empty() ? "" : ",") + std::string(text(in_.gpu_targets()->Get(i)->name()));
+    }
+    if (count(in_.programs()) > 0) expected += expected.empty() ? "cpu" : ",cpu";
+    if (expected.empty()) return bad_data("0 programs, expected 1 to {}", kMaxPrograms);
+    if (plan_.target == expected) return {};
+    return unsupported("the plan is for target {}, but its programs are for {}", quote(plan_.target), quote(expected));
+  }
+
+  Status programs() {
+    const auto all = [&](const flatbuffers::Vector<flatbuffers::Offset<fb::Program>>* list, Backend backend) -> Status {
+      backend_ = backend;
+      return each(list, kMaxPrograms, backend == Backend::kCpu ? "program" : "GPU program",
+                  [&](const fb::Program& p) { return program(p); });
+    };
+    if ((count(in_.gpu_targets()) == 0) != (count(in_.gpu_programs()) == 0)) {
+      return bad_data("{} GPU programs for {} GPU targets", count(in_.gpu_programs()), count(in_.gpu_targets()));
+    }
+    TRY(limit(count(in_.programs()) + count(in_.gpu_programs()), 1, 2 * kMaxPrograms, "programs"));
+    TRY(all(in_.gpu_programs(), Backend::kGpu));
+    plan_.other_programs = std::exchange(plan_.programs, {});
+    TRY(each(in_.gpu_targets(), kMaxGpuTargets, "GPU target", [&](const fb::GpuTarget& t) { return gpu_target(t); }));
+    if (gpu_code_end_ != gpu_code_.size()) {
+      return bad_data("the section of GPU code has {} bytes, expected {} (end of the last kernel)", gpu_code_.size(),
+                      gpu_code_end_);
+    }
+    TRY(all(in_.programs(), Backend::kCpu));
+    plan_.backend = Backend::kCpu;
+    if (plan_.programs.empty()) {
+      std::swap(plan_.programs, plan_.other_programs);
+      plan_.backend = Backend::kGpu;
+    }
+    for (const Program& p : plan_.programs) {
+      plan_.arena_bytes = std::max(plan_.arena_bytes, p.arena_bytes);
+      plan_.scratch_bytes = std::max(plan_.scratch_bytes, p.scratch_bytes);
+      plan_.max_rows = std::max(plan_.max_rows, p.max_rows);
+    }
+    return {};
+  }
+
+  // Bytes of the section of GPU code: pieces lie one after another, each aligned.
+  Result<std::span<const std::byte>> code(uint64_t offset, uint64_t bytes) {
+    if (bytes == 0) {
+      if (offset != 0) return bad_data("no code at {}", offset);
+      return std::span<const std::byte>();
+    }
+    const auto start = checked_align_up(gpu_code_end_, kTensorAlignment);
+    if (!start || offset != *start) return bad_data("code starts at {}, expected {}", offset, start.value_or(0));
+    if (!fits(offset, bytes, gpu_code_.size())) {
+      return bad_data("{} bytes of code at {} reach beyond the section of {}", bytes, offset, gpu_code_.size());
+    }
+    gpu_code_end_ = offset + bytes;
+    return gpu_code_.subspan(offset, bytes);
+  }
+
+  Status gpu_target(const fb::GpuTarget& t) {
+    GpuTarget out;
+    out.name = text(t.name());
+    out.sm = t.sm();
+    out.isa = t.isa();
+    out.driver = t.driver();
+    TRY(limit(out.isa, 0, out.sm, "as isa"));
+    TRY(limit(out.driver, 0, 999'999, "as driver version"));
+    if (out.name != (out.sm == 0 ? std::string("emulated") : fmt::format("sm_{}", out.sm))) {
+      return bad_data("{} for architecture {}", quote(out.name), out.sm);
+    }
+    if (!plan_.gpu_targets.empty() && plan_.gpu_targets.back().sm >= out.sm) {
+      return bad_data("{} follows {}, expected ascending architectures", out.sm, plan_.gpu_targets.back().sm);
+    }
+    TRY(each(t.kernels(), kMaxGpuKernels, "kernel", [&](const fb::GpuKernel& k) { return gpu_kernel(k, out); }));
+    if (count(t.programs()) != plan_.other_programs.size()) {
+      return bad_data("{} programs, expected {}", count(t.programs()), plan_.other_programs.size());
+    }
+    TRY(each(t.programs(), kMaxPrograms, "program", [&](const fb::GpuProgram& p) { return gpu_program(p, out); }));
+    plan_.gpu_targets.push_back(std::move(out));
+    return {};
+  }
+
+  Status gpu_program(const fb::GpuProgram& p, GpuTarget& target) {
+    const Program& program = plan_.other_programs[target.programs.size()];
+    if (count(p.launches()) != program.launches.size()) {
+      return bad_data("{} launches, expected {}", count(p.launches()), program.launches.size());
+    }
+    target.programs.emplace_back();
+    return each(p.launches(), kMaxLaunches, "launch", [&](const fb::GpuLaunch& l) { return gpu_launch(l, target); });
+  }
+
+  static Status gpu_launch(const fb::GpuLaunch& l, GpuTarget& target) {
+    target.programs.back().emplace_back();
+    TRY(limit(count(l.nodes()), 1, kMaxGpuNodes, "nodes"));
+    return each(l.nodes(), kMaxGpuNodes, "node", [&](const fb::GpuNode& n) { return gpu_node(n, target); });
+  }
+
+  Status gpu_kernel(const fb::GpuKernel& k, GpuTarget& target) {
+    GpuKernel out;
+    out.function = text(k.function());
+    out.threads = k.threads();
+    out.registers = k.registers();
+    out.shared_bytes = k.shared_bytes();
+    out.local_bytes = k.local_bytes();
+    out.code_offset = k.offset();
+    out.code_bytes = k.size();
+    out.ptx_offset = k.ptx_offset();
+    out.ptx_bytes = k.ptx_size();
+    const auto word = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; };
+    if (out.function.empty() || out.function.size() > 255 ||
+        !std::all_of(out.function.begin(), out.function.end(), word)) {
+      return bad_data("{} is no name of a kernel", quote(out.function));
+    }
+    TRY(limit(out.threads, 32, 1024, "threads a block"));
+    if (out.threads % 32 != 0) return bad_data("{} threads a block, expected a multiple of 32", out.threads);
+    TRY(limit(out.shared_bytes, 0, kMaxGpuShared, "bytes of shared memory"));
+    TRY(limit(k.size(), 1, gpu_code_.size(), "bytes of code"));
+    TRY_ASSIGN(out.code, code(k.offset(), k.size()));
+    TRY_ASSIGN(const auto ptx, code(k.ptx_offset(), k.ptx_size()));
+    out.ptx = {reinterpret_cast<const char*>(ptx.data()), ptx.size()};
+    // The driver reads PTX up to a zero byte.
+    if (!ptx.empty() && (out.ptx.back() != '\0' || out.ptx.find('\0') + 1 != out.ptx.size())) {
+      return bad_data("PTX of {} does not end with its only zero byte", quote(out.function));
+    }
+    if (target.sm != 0) {
+      TRY_ASSIGN(const Cubin cubin, read_cubin(out.code));
+      if (cubin.sm != target.sm) return bad_data("a cubin for sm_{}, expected sm_{}", cubin.sm, target.sm);
+      const CubinKernel* found = cubin.find(out.function);
+      if (found == nullptr) return bad_data("the cubin has no function {}", quote(out.function));
+      if (found->registers != out.registers || found->shared_bytes != out.shared_bytes ||
+          found->local_bytes != out.local_bytes) {
+        return bad_data("{} uses {} registers, {} bytes of shared and {} of local memory, expected {}, {} and {}",
+                        quote(out.function), found->registers, found->shared_bytes, found->local_bytes, out.registers,
+                        out.shared_bytes, out.local_bytes);
+      }
+    }
+    target.kernels.push_back(out);
+    return {};
+  }
+
+  static Status gpu_node(const fb::GpuNode& n, GpuTarget& target) {
+    const GpuNode out{
+        n.kernel(), {n.grid_x(), n.grid_y(), n.grid_z()}, n.dynamic_shared(), n.workspace(), n.workspace_zeroed()};
+    if (out.kernel >= target.kernels.size()) {
+      return bad_data("kernel {}, but the target has {}", out.kernel, target.kernels.size());
+    }
+    TRY(limit(out.grid[0], 1, (1u << 31) - 1, "blocks in x"));
+    TRY(limit(out.grid[1], 1, 65535, "blocks in y"));
+    TRY(limit(out.grid[2], 1, 65535, "blocks in z"));
+    TRY(limit(out.dynamic_shared, 0, kMaxGpuShared - target.kernels[out.kernel].shared_bytes,
+              "bytes of dynamic shared memory"));
+    TRY(limit(out.workspace, 0, kMaxArenaBytes, "bytes of workspace"));
+    TRY(limit(out.workspace_zeroed, 0, out.workspace, "bytes of zeroed workspace"));
+    target.workspace_bytes = std::max(target.workspace_bytes, out.workspace);
+    target.workspace_zeroed_bytes = std::max(target.workspace_zeroed_bytes, out.workspace_zeroed);
+    target.programs.back().back().push_back(out);
     return {};
   }
 
@@ -319,9 +478,6 @@ class Validator {
       }
     }
     if (!logits_written_) return bad_data("no launch writes the logits");
-    plan_.arena_bytes = std::max(plan_.arena_bytes, out.arena_bytes);
-    plan_.scratch_bytes = std::max(plan_.scratch_bytes, out.scratch_bytes);
-    plan_.max_rows = std::max(plan_.max_rows, out.max_rows);
     plan_.programs.push_back(std::move(out));
     return {};
   }
@@ -332,8 +488,9 @@ class Validator {
     TRY(check_name(out.op, "op"));
     out.kernel = find_kernel(text(l.kernel()));
     if (out.kernel == nullptr) return unsupported("kernel {} is not in this build", quote(text(l.kernel())));
-    TRY(limit(l.inputs()->size(), 0, kMaxLaunchInputs, "inputs"));
-    TRY(limit(l.outputs()->size(), 1, kMaxLaunchOutputs, "outputs"));
+    const bool gpu = backend_ == Backend::kGpu;
+    TRY(limit(l.inputs()->size(), 0, gpu ? uint32_t{cuda::kMaxInputs} : kMaxLaunchInputs, "inputs"));
+    TRY(limit(l.outputs()->size(), 1, gpu ? uint32_t{cuda::kMaxOutputs} : kMaxLaunchOutputs, "outputs"));
     TRY(limit(count(l.attrs()), 0, kMaxLaunchAttrs, "attributes"));
     out.inputs.reserve(l.inputs()->size());
     out.outputs.reserve(l.outputs()->size());
@@ -440,10 +597,13 @@ class Validator {
     if (out.type != t.type) {
       return bad_data("{} as {}, expected {}", quote(t.name), check::describe(out.type), check::describe(t.type));
     }
+    if (backend_ == Backend::kGpu && t.type.layout == Layout::kX16) {
+      return bad_data("{} is in layout x16, which GPUs do not read", quote(t.name));
+    }
     return {};
   }
 
-  static Status arena_operand(Operand& out, const Extent& e, uint64_t row_bytes, const Program& p, bool is_output) {
+  Status arena_operand(Operand& out, const Extent& e, uint64_t row_bytes, const Program& p, bool is_output) const {
     const FormatKind kind = find_format(out.type.dtype)->kind;
     if (kind != FormatKind::kFloat && kind != FormatKind::kActivation) {
       return bad_data("{} in the arena, expected an activation", check::describe(out.type));
@@ -463,7 +623,10 @@ class Validator {
       bytes = *end;
       out.row_bytes = static_cast<int64_t>(row_bytes);
     }
-    const uint64_t alignment = row_bytes != 0 ? 4 : kTensorAlignment;
+    // GPU kernels read 16 bytes at a time.
+    const uint64_t slice = backend_ == Backend::kGpu ? 16 : 4;
+    if (row_bytes % slice != 0) return bad_data("row_bytes {}, expected a multiple of {}", row_bytes, slice);
+    const uint64_t alignment = row_bytes != 0 ? slice : kTensorAlignment;
     if (out.offset % alignment != 0)
       return bad_data("arena offset {}, expected a multiple of {}", out.offset, alignment);
     if (!fits(out.offset, bytes, p.arena_bytes)) {
@@ -629,8 +792,10 @@ class Validator {
   const fb::Plan& in_;
   const uint64_t weights_bytes_;
   const bool has_sources_;
+  const std::span<const std::byte> gpu_code_;
   Plan& plan_;
-  uint64_t kv_end_ = 0, weights_end_ = 0;
+  uint64_t kv_end_ = 0, weights_end_ = 0, gpu_code_end_ = 0;
+  Backend backend_ = Backend::kCpu;  // of the programs under way
   // State of the program under way.
   std::map<uint64_t, Live> live_;  // by arena offset; disjoint
   std::vector<bool> written_caches_;
@@ -645,7 +810,8 @@ const char* space_name(Space space) {
   return i < std::size(kNames) ? kNames[i] : "unknown";
 }
 
-Status validate_plan(std::span<const std::byte> metadata, uint64_t weights_bytes, bool has_sources, Plan& plan) {
+Status validate_plan(std::span<const std::byte> metadata, uint64_t weights_bytes, bool has_sources, Plan& plan,
+                     std::span<const std::byte> gpu_code) {
   flatbuffers::Verifier::Options options;
   options.max_depth = 16;
   // Tables may be shared, so a small buffer could be walked for very long.
@@ -654,7 +820,7 @@ Status validate_plan(std::span<const std::byte> metadata, uint64_t weights_bytes
   const auto* bytes = reinterpret_cast<const uint8_t*>(metadata.data());
   flatbuffers::Verifier verifier(bytes, metadata.size(), options);
   if (!fb::VerifyPlanBuffer(verifier)) return bad_data("metadata: not a well-formed FlatBuffer of a plan");
-  if (Status s = Validator(*fb::GetPlan(bytes), weights_bytes, has_sources, plan).run(); !s) {
+  if (Status s = Validator(*fb::GetPlan(bytes), weights_bytes, has_sources, gpu_code, plan).run(); !s) {
     return std::move(s).error().in("metadata");
   }
   return {};

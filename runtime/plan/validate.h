@@ -25,16 +25,24 @@ inline constexpr uint32_t kMaxContext = 1u << 27;
 inline constexpr uint64_t kMaxArenaBytes = uint64_t{1} << 40;
 inline constexpr uint64_t kMaxScratchBytes = uint64_t{1} << 32;  // of one thread
 inline constexpr uint64_t kMaxKvPoolBytes = uint64_t{1} << 46;
+inline constexpr uint32_t kMaxGpuTargets = 16;
+inline constexpr uint32_t kMaxGpuKernels = 8192;       // of one target
+inline constexpr uint32_t kMaxGpuNodes = 16;           // of one launch
+inline constexpr uint32_t kMaxGpuShared = 227u << 10;  // of one block, static and dynamic
 
 // Verifies the FlatBuffer and everything the metadata says, and fills `plan` (all but path, sections, tokenizer,
 // template, graph and the tensors' data). `metadata` is 16-byte aligned and outlives the plan, whose names are views
 // into it.
 //   weights_bytes   length of the weights section; 0 without one
 //   has_sources     the header's feature bit kFeatureSources
+//   gpu_code        the section of GPU code, which the plan's kernels are views into; outlives the plan
 // After it, every launch is safe to run on an arena, KV pool and step inputs of the sizes the plan states: operands lie
 // inside their memory, kernels have accepted the types, indices come from step inputs alone, no launch reads arena
 // bytes that the program has not written as this very tensor, and outputs overlap inputs only where the kernel works in
-// place.
-Status validate_plan(std::span<const std::byte> metadata, uint64_t weights_bytes, bool has_sources, Plan& plan);
+// place. What GPU kernels do with their operands cannot be proven: such plans are trusted like programs, but grids,
+// blocks, shared memory and workspace are within the limits of any device, and the code objects are well formed and
+// hold the functions that are named.
+Status validate_plan(std::span<const std::byte> metadata, uint64_t weights_bytes, bool has_sources, Plan& plan,
+                     std::span<const std::byte> gpu_code = {});
 
 }  // namespace ll

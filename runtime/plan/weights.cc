@@ -77,9 +77,10 @@ Result<Weights> Weights::load(const ValidatedPlan& plan, const std::string& fold
   }
   std::vector<uint64_t> offsets;
   uint64_t total = 0;
+  const std::vector<bool> used = plan->tensors_in_use();
   for (const PlanTensor& t : plan->tensors) {
     offsets.push_back(total);
-    if (t.source < 0) continue;
+    if (t.source < 0 || !used[offsets.size() - 1]) continue;
     const auto end = checked_add(total, t.bytes);
     const auto next = end ? checked_align_up(*end, kTensorAlignment) : std::nullopt;
     if (!next) return bad_data("the weights are larger than an address space");
@@ -92,8 +93,8 @@ Result<Weights> Weights::load(const ValidatedPlan& plan, const std::string& fold
   std::vector<Piece> pieces;
   for (size_t i = 0; i < plan->tensors.size(); ++i) {
     const PlanTensor& t = plan->tensors[i];
-    weights.data_.push_back(t.source < 0 ? t.data : weights.memory_.get() + offsets[i]);
-    if (t.source < 0) continue;
+    weights.data_.push_back(t.source < 0 ? t.data : used[i] ? weights.memory_.get() + offsets[i] : nullptr);
+    if (t.source < 0 || !used[i]) continue;
     const auto file = files[static_cast<size_t>(t.source)].bytes();
     add_pieces(t, file.data() + t.source_offset, weights.memory_.get() + offsets[i], pieces);
   }

@@ -19,7 +19,8 @@ class Weights {
   // a missing one kNoInput. Repacks on `threads` threads. Trivial for a plan with embedded weights.
   static Result<Weights> load(const ValidatedPlan& plan, const std::string& folder = "", int threads = 1);
 
-  // Of Plan::tensors[index]; 64-byte aligned.
+  // Of Plan::tensors[index]; 64-byte aligned. Null for a tensor of a source file that no program of the plan's backend
+  // uses.
   const std::byte* data(size_t index) const { return data_[index]; }
 
  private:
