@@ -92,7 +92,16 @@ llcuda_folder(text FOLDERS runtime/text LINK llcuda_base llcuda::pcre2 llcuda::u
 llcuda_folder(runtime FOLDERS runtime/plan runtime/sampling runtime/device runtime/engine LINK llcuda_kernels llcuda_text llcuda::flatbuffers)
 llcuda_folder(ir FOLDERS ir LINK llcuda_kernels)
 llcuda_folder(compiler FOLDERS compiler
-  LINK llcuda_ir llcuda_kernels llcuda_runtime llcuda_text llcuda::flatbuffers)
+  LINK llcuda_ir llcuda_kernels llcuda_runtime llcuda_text llcuda::flatbuffers ${CMAKE_DL_LIBS})
+# The CUDA sources, carried by the compiler.
+file(GLOB_RECURSE LLCUDA_CUDA_SOURCES CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}/kernels/cuda
+  ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cuh ${PROJECT_SOURCE_DIR}/kernels/cuda/prim/*.h)
+list(TRANSFORM LLCUDA_CUDA_SOURCES PREPEND ${PROJECT_SOURCE_DIR}/kernels/cuda/ OUTPUT_VARIABLE LLCUDA_CUDA_PATHS)
+add_custom_command(OUTPUT ${PROJECT_BINARY_DIR}/cuda_sources.cc
+  COMMAND ${CMAKE_COMMAND} -DROOT=${PROJECT_SOURCE_DIR}/kernels/cuda "-DFILES=${LLCUDA_CUDA_SOURCES}"
+    -DOUTPUT=${PROJECT_BINARY_DIR}/cuda_sources.cc -P ${PROJECT_SOURCE_DIR}/cmake/embed_cuda.cmake
+  DEPENDS ${LLCUDA_CUDA_PATHS} ${PROJECT_SOURCE_DIR}/cmake/embed_cuda.cmake VERBATIM)
+target_sources(llcuda_compiler PRIVATE ${PROJECT_BINARY_DIR}/cuda_sources.cc)
 llcuda_folder(api FOLDERS runtime/api LINK llcuda_runtime)
 if(TARGET llcuda_api)
   get_target_property(type llcuda_api TYPE)

@@ -3,10 +3,14 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "compiler/codegen/codegen.h"
+#include "compiler/codegen/gpu.h"
+#include "compiler/codegen/targets.h"
 #include "compiler/frontend/arch/arch.h"
 #include "compiler/frontend/model_spec.h"
 #include "compiler/passes/pipeline.h"
@@ -31,10 +35,15 @@ bool same_file(const std::string& a, const std::string& b) {
 }
 
 Status check_options(const CompileOptions& o) {
-  if (o.target != "cpu" && o.target != "native") {
-    return unsupported("target {}: this version compiles for cpu (native is the same); CUDA targets are not in it",
-                       quote(o.target));
+  TRY_ASSIGN(const TargetList targets, parse_targets(o.target, o.isa));
+  const bool gpu_text = o.emit == Emit::kCuda || o.emit == Emit::kPtx || o.emit == Emit::kTiles;
+  if (targets.gpus.empty() && (gpu_text || o.ptx || o.gpu_memory != 0 || !o.tuning.empty())) {
+    return usage(
+        "--emit cuda, --emit ptx, --print-tiles, --ptx, --gpu-memory and --tuning are for GPU targets, not for {}",
+        quote(o.target));
   }
+  if (!targets.gpus.empty() && o.reference_kernels)
+    return usage("--reference-kernels are the CPU's: not for a GPU target");
   if (o.emit == Emit::kPlan && o.output.empty()) return usage("no output: name the plan to write with -o PLAN.llcp");
   if (o.emit != Emit::kPlan && !o.output.empty()) return usage("--emit writes to stdout, it takes no -o");
   if (is_graph(o.input) && o.weights_model.empty()) {
@@ -70,8 +79,9 @@ Result<uint32_t> context_of(const CompileOptions& o, const ModelSpec& spec) {
   return o.context_length;
 }
 
-PassOptions pass_options(const CompileOptions& o) {
+PassOptions pass_options(const CompileOptions& o, Backend backend) {
   PassOptions p;
+  if (backend == Backend::kGpu) p.weight_layout = Layout::kTile8;
   p.reference_kernels = o.reference_kernels;
   p.disabled = o.disabled_passes;
   p.print_after_all = o.print_after_all;
@@ -83,26 +93,84 @@ PassOptions pass_options(const CompileOptions& o) {
   return p;
 }
 
-// A plan's own copy of everything the graph computes: all programs, none of the weights.
-Result<PlanDraft> make_draft(ir::Graph graph, const ModelSpec& spec, const CompileOptions& o,
-                             const Progress& progress) {
-  const PassOptions options = pass_options(o);
+// Appends the programs of one backend.
+Status add_programs(ir::Graph graph, const ModelSpec& spec, const CompileOptions& o, Backend backend,
+                    const Progress& progress, std::optional<PlanDraft>& draft) {
+  const PassOptions options = pass_options(o, backend);
   progress("optimising", 0, 0);
   TRY(run_pipeline(graph, options));
-  TRY_ASSIGN(const uint32_t context, context_of(o, spec));
-  TRY_ASSIGN(PlanDraft draft, begin_plan(graph, spec, {context, o.max_batch}));
-  draft.plan.reference_kernels = o.reference_kernels;
-  const std::vector<StepSizes> list = buckets(draft.plan);
+  if (!draft) {
+    TRY_ASSIGN(const uint32_t context, context_of(o, spec));
+    TRY_ASSIGN(draft, begin_plan(graph, spec, {context, o.max_batch}));
+    draft->graph = ir::print(graph);
+  }
+  const std::vector<StepSizes> list = buckets(draft->plan);
   for (size_t i = 0; i < list.size(); ++i) {
     progress("programs", i, list.size());
     TRY_ASSIGN(const ir::Graph step, specialize(graph, list[i], options));
-    TRY(add_program(step, list[i], spec, draft));
+    TRY(add_program(step, list[i], spec, *draft));
   }
   progress("programs", list.size(), list.size());
-  draft.graph = ir::print(graph);
-  draft.chat_template = spec.chat_template;
-  if (spec.tokenizer != nullptr) draft.tokenizer = serialize_tokenizer(*spec.tokenizer);
-  return draft;
+  return {};
+}
+
+GpuOptions gpu_options(const CompileOptions& o, const TargetList& targets, const Progress& progress) {
+  GpuOptions g;
+  g.targets = targets.gpus;
+  g.nvrtc = o.nvrtc;
+  g.cache_folder = o.kernel_cache;
+  g.ptx = o.ptx || o.emit == Emit::kPtx;
+  g.threads = o.threads;
+  g.progress = [&progress](size_t done, size_t total) { progress("kernels", done, total); };
+  return g;
+}
+
+// A plan's own copy of everything the graph computes: all programs, none of the weights and no code.
+Result<PlanDraft> make_draft(const ir::Graph& graph, const ModelSpec& spec, const CompileOptions& o,
+                             const TargetList& targets, const Progress& progress) {
+  std::optional<PlanDraft> draft;
+  if (!targets.gpus.empty()) {
+    TRY(add_programs(graph, spec, o, Backend::kGpu, progress, draft));
+    draft->plan.backend = Backend::kGpu;
+  }
+  if (targets.cpu) {
+    if (draft) draft->plan.other_programs = std::exchange(draft->plan.programs, {});
+    TRY(add_programs(graph, spec, o, Backend::kCpu, progress, draft));
+    draft->plan.backend = Backend::kCpu;
+  }
+  draft->plan.target = draft->intern(targets.name());
+  draft->plan.reference_kernels = o.reference_kernels;
+  draft->chat_template = spec.chat_template;
+  if (spec.tokenizer != nullptr) draft->tokenizer = serialize_tokenizer(*spec.tokenizer);
+  return *std::move(draft);
+}
+
+// Lines `key value`; # begins a comment.
+Result<cuda::Tuning> read_tuning(const std::string& path) {
+  cuda::Tuning tuning;
+  if (path.empty()) return tuning;
+  TRY_ASSIGN(const MappedFile file, MappedFile::open(path));
+  const auto bytes = file.bytes();
+  std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  for (int number = 1; !text.empty(); ++number) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, std::min(text.find('#'), end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+    while (!line.empty() && (line.back() == ' ' || line.back() == '\r')) line.remove_suffix(1);
+    if (line.empty()) continue;
+    const size_t space = line.find(' ');
+    int64_t value = 0;
+    const std::string_view digits =
+        space == line.npos ? std::string_view() : line.substr(line.find_first_not_of(' ', space));
+    const auto [rest, failed] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    if (digits.empty() || failed != std::errc() || rest != digits.data() + digits.size()) {
+      return bad_data("{}: line {}: {}, expected a key and a number", path, number, quote(line));
+    }
+    if (!tuning.emplace(line.substr(0, space), value).second) {
+      return bad_data("{}: line {}: {} is set twice", path, number, quote(line.substr(0, space)));
+    }
+  }
+  return tuning;
 }
 
 }  // namespace
@@ -127,8 +195,16 @@ Result<std::string> compile(const CompileOptions& o, const Progress& given) {
                    : build_graph(spec, o.kv_type.value_or(o.reference_kernels ? DType::kF32 : DType::kF16));
   if (!graph) return std::move(graph).error();
   if (o.emit == Emit::kIr) return ir::print(*graph);
-  TRY_ASSIGN(PlanDraft draft, make_draft(*std::move(graph), spec, o, progress));
+  TRY_ASSIGN(const TargetList targets, parse_targets(o.target, o.isa));
+  TRY_ASSIGN(PlanDraft draft, make_draft(*graph, spec, o, targets, progress));
   if (o.emit == Emit::kProgram) return program_text(draft.plan);
+  if (!targets.gpus.empty()) {
+    GpuOptions gpu = gpu_options(o, targets, progress);
+    TRY_ASSIGN(gpu.tuning, read_tuning(o.tuning));
+    if (o.emit == Emit::kTiles) return tiles_text(draft.plan, gpu);
+    if (o.emit == Emit::kCuda || o.emit == Emit::kPtx) return kernels_text(draft.plan, gpu, o.emit == Emit::kPtx);
+    TRY(add_gpu_code(draft, gpu));
+  }
   WriteOptions write;
   write.embed = o.embed_weights;
   write.threads = o.threads;

@@ -15,9 +15,12 @@
 namespace ll {
 
 enum class Emit : uint8_t {
-  kPlan,    // writes CompileOptions::output
-  kIr,      // the graph as the front end made it; compiling that text gives the identical plan
-  kProgram  // the launch list of every program
+  kPlan,     // writes CompileOptions::output
+  kIr,       // the graph as the front end made it; compiling that text gives the identical plan
+  kProgram,  // the launch list of every program
+  kCuda,     // the source text of every kernel instance of the first GPU target
+  kPtx,      // its PTX
+  kTiles     // which tile each launch of each GPU target got, and why
 };
 
 struct CompileOptions {
@@ -25,7 +28,13 @@ struct CompileOptions {
   std::string weights_model;  // the model a .llir graph takes its weights, tokenizer and template from
   std::string output;         // Emit::kPlan alone
   Emit emit = Emit::kPlan;
-  std::string target = "native";  // "cpu", or "native", which is the same here
+  std::string target = "native";  // compiler/codegen/targets.h: names separated by commas
+  std::string isa;                // "": that of each target
+  std::string nvrtc;              // path of a libnvrtc.so; "": looked for
+  std::string kernel_cache;       // folder of compiled kernels; "": the user's cache folder, "off": none
+  std::string tuning;             // file of lines `key value` that override tile choices; "": none
+  bool ptx = false;               // PTX beside the cubins, for architectures newer than the targets
+  uint64_t gpu_memory = 0;        // bytes that weights, KV pool and working memory must fit; 0: not checked
   std::optional<DType>
       kv_type;  // f32, f16 or i8 (q8); absent: as a .llir graph says, f32 with reference_kernels, else f16
   uint32_t context_length = 0;     // 0: the model's, at most kDefaultContext
@@ -45,7 +54,8 @@ using Progress = std::function<void(std::string_view stage, uint64_t done, uint6
 // Returns the text that was asked for, empty for Emit::kPlan. The same model and options give the same bytes, wherever
 // the model lies and whatever machine compiles. An output appears whole or not at all.
 //   kUsage        options that contradict each other, an output that is one of the inputs
-//   kUnsupported  another target, or a model that this version cannot run
+//   kUnsupported  another target, a model that this version cannot run, no NVRTC for a GPU target
+//   kOutOfMemory  more than gpu_memory is needed: the message says what for and which knob to turn
 Result<std::string> compile(const CompileOptions& options, const Progress& progress = {});
 
 // A .llir file as a verified graph.

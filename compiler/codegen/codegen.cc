@@ -251,7 +251,6 @@ Result<PlanDraft> begin_plan(const ir::Graph& g, const ModelSpec& spec, const Pl
   PlanDraft draft;
   Plan& plan = draft.plan;
   plan.producer = "llcc " LLCUDA_VERSION;
-  plan.target = "cpu";
   const TensorType& result = g.type(g.result());
   if (result.rank != 2 || result.dim(0).symbol != Symbol::kR || result.last().value != int64_t{spec.hyper.vocab_size}) {
     return bad_data("the graph returns {}, expected logits f32[R,{}] for the model's vocabulary", ir::type_text(result),

@@ -1,6 +1,6 @@
-// Weights that integer kernels multiply are stored as those kernels read them, 16 rows interleaved (kX16). Everything
-// else keeps the file's order. A tied embedding reads the same copy: embed takes any layout, and one copy is what fits
-// in memory.
+// Weights that integer kernels multiply are stored as those kernels read them: 16 rows interleaved for CPUs (kX16), 8
+// for GPUs (kTile8). Everything else keeps the file's order, but for GPUs, whose kernels know no quantized rows. A tied
+// embedding reads the same copy: embed takes any layout, and one copy is what fits in memory.
 #include <set>
 #include <string>
 
@@ -10,29 +10,31 @@
 namespace ll {
 
 Status choose_layouts(ir::Graph& graph, PassContext& context) {
+  const Layout layout = context.options.weight_layout;
   const auto order = graph.order();
   std::set<std::string, std::less<>> interleaved;  // by tensor name: declared twice, a tensor is still one copy
   for (const ir::OpId id : order) {
     const ir::Op& op = graph.op(id);
-    if (op.operands.empty() || graph.type(op.operands[0]).dtype != DType::kQ8A) continue;
+    const bool integer = !op.operands.empty() && graph.type(op.operands[0]).dtype == DType::kQ8A;
+    if (!integer && layout == Layout::kX16) continue;
     for (const ir::Value v : op.operands) {
       const TensorType& t = graph.type(v);
-      if (graph.def(v).is("weight") && t.rank == 2 && has_layout(t.dtype, Layout::kX16)) {
+      if (graph.def(v).is("weight") && t.rank == 2 && has_layout(t.dtype, layout)) {
         interleaved.emplace(graph.def(v).attrs.text("name"));
       }
     }
   }
-  int64_t x16 = 0, rows = 0;
+  int64_t changed = 0, rows = 0;
   for (const ir::OpId id : order) {
     const ir::Op& op = graph.op(id);
     if (!op.is("weight")) continue;
     TensorType t = op.results[0].type;
     const bool chosen = interleaved.contains(op.attrs.text("name"));
-    t.layout = chosen ? Layout::kX16 : Layout::kRows;
+    t.layout = chosen ? layout : Layout::kRows;
     graph.set_type({id, 0}, t);
-    ++(chosen ? x16 : rows);
+    ++(chosen ? changed : rows);
   }
-  context.entry.notes.push_back(fmt::format("{} weights in x16, {} in rows", x16, rows));
+  context.entry.notes.push_back(fmt::format("{} weights in {}, {} in rows", changed, layout_name(layout), rows));
   return {};
 }
 

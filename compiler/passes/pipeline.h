@@ -30,6 +30,7 @@ struct StepSizes {
 
 struct PassOptions {
   bool reference_kernels = false;                  // no quantized activations, no interleaved weights
+  Layout weight_layout = Layout::kX16;             // of quantized weights: kX16 for CPUs, kTile8 for GPUs
   std::optional<DType> kv_dtype;                   // element type of every KV cache; absent: as the graph says
   StepSizes sizes;                                 // for the passes after bind_sizes
   std::set<std::string, std::less<>> disabled;     // passes not to run

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <string>
@@ -19,8 +20,22 @@ struct Options {
   std::vector<std::string> disabled;
   std::string emit;
   std::string kv_type;
-  bool progress = false, quiet = false;
+  std::string gpu_memory;
+  bool progress = false, quiet = false, print_tiles = false;
 };
+
+// "14.5GiB", "800MiB", "15000000000".
+Result<uint64_t> parse_bytes(const std::string& text) {
+  static const std::map<std::string, double> kUnits = {{"", 1},         {"KiB", 0x1p10}, {"MiB", 0x1p20},
+                                                       {"GiB", 0x1p30}, {"MB", 1e6},     {"GB", 1e9}};
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  const auto unit = kUnits.find(end);
+  if (end == text.c_str() || unit == kUnits.end() || !(number > 0 && number * unit->second < 0x1p60)) {
+    return usage("--gpu-memory {}: expected a size such as 14.5GiB", text);
+  }
+  return static_cast<uint64_t>(number * unit->second);
+}
 
 // One line on a terminal that is written over and over; away from one, a line for each stage and quarter.
 class ProgressLine {
@@ -54,7 +69,8 @@ class ProgressLine {
 };
 
 Status run(Options o) {
-  static const std::map<std::string, Emit> kEmits = {{"", Emit::kPlan}, {"ir", Emit::kIr}, {"program", Emit::kProgram}};
+  static const std::map<std::string, Emit> kEmits = {
+      {"", Emit::kPlan}, {"ir", Emit::kIr}, {"program", Emit::kProgram}, {"cuda", Emit::kCuda}, {"ptx", Emit::kPtx}};
   static const std::map<std::string, DType> kKvTypes = {{"f32", DType::kF32}, {"f16", DType::kF16}, {"q8", DType::kI8}};
   for (const std::string& w : o.weights) {
     if (w == "embed" || w == "reference") {
@@ -66,8 +82,15 @@ Status run(Options o) {
     }
   }
   const auto emit = kEmits.find(o.emit);
-  if (emit == kEmits.end()) return usage("--emit {}: expected ir or program", o.emit);
+  if (emit == kEmits.end()) return usage("--emit {}: expected ir, program, cuda or ptx", o.emit);
   o.compile.emit = emit->second;
+  if (o.print_tiles) {
+    if (!o.emit.empty()) return usage("--emit and --print-tiles print different things: choose one");
+    o.compile.emit = Emit::kTiles;
+  }
+  if (!o.gpu_memory.empty()) {
+    TRY_ASSIGN(o.compile.gpu_memory, parse_bytes(o.gpu_memory));
+  }
   if (!o.kv_type.empty()) {
     const auto kv = kKvTypes.find(o.kv_type);
     if (kv == kKvTypes.end()) return usage("--kv-type {}: expected f32, f16 or q8", o.kv_type);
@@ -102,7 +125,18 @@ Command add_compile(CLI::App& app) {
   auto o = std::make_shared<Options>();
   app.add_option("MODEL", o->compile.input, "GGUF file, Hugging Face folder, or graph (.llir)")->required();
   app.add_option("-o,--output", o->compile.output, "plan to write (.llcp)");
-  app.add_option("--target", o->compile.target, "cpu, or native, which is the same in this version");
+  app.add_option("--target", o->compile.target,
+                 "what the plan runs on, several separated by commas: cpu (native is the same), t4 (sm_75), sm_80, "
+                 "sm_86, sm_89, sm_90");
+  app.add_option("--isa", o->compile.isa, "keep GPU kernels to the instructions and limits of an older architecture");
+  app.add_option("--nvrtc", o->compile.nvrtc, "libnvrtc.so that compiles GPU kernels (default: LLCC_NVRTC, or found)");
+  app.add_option("--kernel-cache", o->compile.kernel_cache,
+                 "folder of compiled kernels, off: none (default: llcuda/cubins in the user's cache folder)");
+  app.add_flag("--ptx", o->compile.ptx, "PTX beside the code, for GPUs newer than the targets");
+  app.add_option("--tuning", o->compile.tuning, "file of lines `key value` that override tile choices");
+  app.add_option("--gpu-memory", o->gpu_memory, "refuse a plan that needs more GPU memory, such as 14.5GiB");
+  app.add_flag("--print-tiles", o->print_tiles,
+               "print the kernels and tiles of every launch instead of writing a plan");
   app.add_option("--kv-type", o->kv_type, "element type of the KV cache: f32, f16 or q8 (default f16)");
   app.add_option("--ctx-size", o->compile.context_length,
                  fmt::format("longest sequence in tokens (default: the model's, at most {})", kDefaultContext));
@@ -116,8 +150,8 @@ Command add_compile(CLI::App& app) {
   app.add_flag("--reference-kernels", o->compile.reference_kernels,
                "scalar kernels on f32 activations and KV: slow, the definition of correct");
   app.add_option("--emit", o->emit,
-                 "print instead of writing a plan: ir (the graph, which compiles to the same plan) or "
-                 "program (the launches of every program)");
+                 "print instead of writing a plan: ir (the graph, which compiles to the same plan), "
+                 "program (the launches of every program), cuda or ptx (the GPU kernels)");
   app.add_option("--disable-pass", o->disabled, "leave out a pass (may be given several times)")
       ->expected(1)
       ->take_all();
