@@ -81,6 +81,9 @@ typedef struct llrt_open_params {
   int32_t verify_weights; /* 1: read all weights and compare their checksums */
   const char* isa; /* "scalar", "avx2"; null: the best this machine has. Plans of reference kernels run scalar always */
   const char* model_dir; /* where files that the plan names lie (--weights reference); null: beside the plan */
+  const char* device;    /* "cpu", "cuda", "cuda:1"; null: a GPU that the plan has code for, else the CPU */
+  int32_t launch_mode;   /* GPUs: 0 one graph a step, 1 kernel after kernel, 2 waiting for each: an error names it */
+  int32_t reserved;      /* 0 */
 } llrt_open_params;
 
 /* Fills in defaults. Call as llrt_open_params_init(&params, sizeof params). */

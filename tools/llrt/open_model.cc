@@ -13,6 +13,12 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->type_name("LEVEL");
   app.add_option("--model-dir", options.model_dir, "folder of the files that a plan with --weights reference names")
       ->type_name("DIR");
+  app.add_option("--device", options.device,
+                 "cpu, cuda or cuda:N (default: a GPU that the plan has code for, else the CPU)")
+      ->type_name("DEVICE");
+  auto* plain = app.add_flag("--no-graphs", options.no_graphs, "GPUs: launch kernel after kernel, without graphs");
+  app.add_flag("--check-launches", options.check_launches, "GPUs: wait for each kernel, so that an error names it")
+      ->excludes(plain);
 }
 
 llrt::Model open_model(const ModelOptions& options) {
@@ -20,6 +26,8 @@ llrt::Model open_model(const ModelOptions& options) {
   params.threads = options.threads;
   if (!options.isa.empty()) params.isa = options.isa.c_str();
   if (!options.model_dir.empty()) params.model_dir = options.model_dir.c_str();
+  if (!options.device.empty()) params.device = options.device.c_str();
+  params.launch_mode = options.check_launches ? 2 : options.no_graphs ? 1 : 0;
   return llrt::Model(options.plan, params);
 }
 

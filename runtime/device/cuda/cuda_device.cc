@@ -1,0 +1,452 @@
+#include "runtime/device/cuda/cuda_device.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "kernels/cuda/attention_work.h"
+#include "kernels/cuda/prim/args.h"
+#include "runtime/base/checked.h"
+#include "runtime/device/cuda/upload.h"
+#include "runtime/plan/weights.h"
+
+namespace ll {
+namespace {
+
+using cuda::Args;
+using cuda::CuHandle;
+using cuda::CuPointer;
+using cuda::Driver;
+
+constexpr uint32_t kSharedWithoutAsking = 48 << 10;  // dynamic shared memory that every kernel may have
+constexpr uint64_t kReserve = uint64_t{64} << 20;    // for graphs, code and the driver itself
+
+std::string gib(uint64_t bytes) { return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / 0x1p30); }
+
+// One kernel of a program with everything looked up.
+struct Node {
+  CuHandle function = nullptr;
+  const GpuKernel* kernel = nullptr;
+  const GpuNode* shape = nullptr;
+  size_t launch = 0;
+  Args args{};
+};
+
+struct PreparedProgram {
+  bool ready = false;
+  std::optional<cuda::AttentionShape> attention;  // of its attention launches; absent: it has none
+  std::vector<Node> nodes;
+  CuHandle exec = nullptr;  // with LaunchMode::kGraphs
+};
+
+class CudaDevice final : public Device {
+ public:
+  CudaDevice(const Plan& plan, const GpuTarget& target, bool from_ptx, std::shared_ptr<Driver> driver,
+             cuda::DeviceFacts facts, LaunchMode mode)
+      : plan_(plan),
+        target_(target),
+        from_ptx_(from_ptx),
+        driver_(std::move(driver)),
+        d_(*driver_),
+        facts_(std::move(facts)),
+        mode_(mode),
+        memory_(plan, target),
+        functions_(target.kernels.size(), nullptr),
+        programs_(plan.programs.size()) {}
+  ~CudaDevice() override;
+
+  Status open(const ValidatedPlan& plan, const CudaOptions& options);
+
+  DeviceInfo info() const override {
+    return {facts_.name, fmt::format("{} code on sm_{}", target_.name, facts_.sm), 1, memory_.working_bytes()};
+  }
+  Result<std::span<const float>> run(size_t program, const Step& step) override;
+  Status copy_pages(std::span<const PageCopy> copies) override;
+
+ private:
+  Status allocate();
+  Status load_weights(const ValidatedPlan& plan, const CudaOptions& options);
+  Status prepare(size_t program);
+  Status load_function(uint32_t kernel, uint32_t dynamic_shared);
+  Status build_graph(size_t program);
+  Status launch_plain(size_t program);
+  Status run_step(size_t program, const Step& step);
+  Result<uint64_t> fill_inputs(size_t program, const Step& step);
+  CuPointer address(const Operand& operand) const;
+  Args arguments(const Launch& launch, const GpuNode& node) const;
+  std::string where(size_t program, const Node& node) const;
+  Status fail(Status status);
+  Status check(cuda::CuResult result, std::string_view what) { return fail(d_.check(result, what)); }
+
+  const Plan& plan_;
+  const GpuTarget& target_;
+  const bool from_ptx_;
+  const std::shared_ptr<Driver> driver_;
+  const Driver& d_;
+  const cuda::DeviceFacts facts_;
+  const LaunchMode mode_;
+  const GpuMemory memory_;
+  cuda::CuDevice device_ = 0;
+  CuHandle context_ = nullptr, stream_ = nullptr;
+  CuPointer base_ = 0;
+  std::byte* inputs_ = nullptr;  // pinned, as on the device
+  float* logits_ = nullptr;      // pinned
+  std::vector<CuHandle> modules_;
+  std::vector<CuHandle> functions_;  // by kernel; null until used
+  std::vector<PreparedProgram> programs_;
+  std::vector<cuda::AttentionItem> items_;  // of the step
+  std::optional<Error> lost_;
+};
+
+CudaDevice::~CudaDevice() {
+  if (context_ == nullptr) return;
+  d_.context_set(context_);
+  if (stream_ != nullptr) d_.stream_wait(stream_);
+  for (PreparedProgram& p : programs_) {
+    if (p.exec != nullptr) d_.exec_destroy(p.exec);
+  }
+  for (CuHandle module : modules_) d_.module_unload(module);
+  if (base_ != 0) d_.free(base_);
+  if (inputs_ != nullptr) d_.host_free(inputs_);
+  if (logits_ != nullptr) d_.host_free(logits_);
+  if (stream_ != nullptr) d_.stream_destroy(stream_);
+  d_.context_release(device_);
+}
+
+// A lost device stays lost: what follows says so instead of failing in its own way.
+Status CudaDevice::fail(Status status) {
+  if (!status && status.error().code == Code::kRetry && !lost_) {
+    lost_ = error(Code::kRetry, "the GPU is lost to this process, restart it: {}", status.error().message);
+    return *lost_;
+  }
+  return status;
+}
+
+Status CudaDevice::open(const ValidatedPlan& plan, const CudaOptions& options) {
+  TRY(check(d_.device_get(&device_, options.ordinal), "cuDeviceGet"));
+  TRY(check(d_.context_retain(&context_, device_), "cuDevicePrimaryCtxRetain"));
+  TRY(check(d_.context_set(context_), "cuCtxSetCurrent"));
+  TRY(allocate());
+  // Code is loaded while threads read weights.
+  Status loaded;
+  std::thread weights([&] { loaded = load_weights(plan, options); });
+  Status prepared = prepare(0);
+  weights.join();
+  TRY(fail(std::move(loaded)));
+  TRY(std::move(prepared));
+  return check(d_.stream_wait(stream_), "cuStreamSynchronize");
+}
+
+Status CudaDevice::allocate() {
+  size_t free = 0, total = 0;
+  TRY(check(d_.memory_info(&free, &total), "cuMemGetInfo"));
+  if (memory_.total > free || free - memory_.total < kReserve) {
+    return error(
+        Code::kOutOfMemory,
+        "the plan needs {} of GPU memory ({} weights, {} KV pages, {} working memory) and {} more for code and "
+        "graphs, but {} has {} free; llcc compile --ctx-size, --max-batch or --kv-type q8 make the KV pages "
+        "smaller",
+        gib(memory_.total), gib(memory_.weight_bytes), gib(memory_.kv_bytes), gib(memory_.working_bytes()),
+        gib(kReserve), facts_.name, gib(free));
+  }
+  TRY(check(d_.stream_create(&stream_, 1), "cuStreamCreate"));
+  TRY(check(d_.allocate(&base_, memory_.total), fmt::format("cuMemAlloc of {}", gib(memory_.total))));
+  void* pinned = nullptr;
+  TRY(check(d_.host_allocate(&pinned, memory_.input_bytes, 0), "cuMemHostAlloc for step inputs"));
+  inputs_ = static_cast<std::byte*>(pinned);
+  std::memset(inputs_, 0, memory_.input_bytes);
+  const uint64_t logits = std::max<uint64_t>(sizeof(float) * plan_.max_rows * uint64_t{plan_.model.vocab_size}, 4);
+  TRY(check(d_.host_allocate(&pinned, logits, 0), "cuMemHostAlloc for logits"));
+  logits_ = static_cast<float*>(pinned);
+  // KV pages are zeroed so that rows of a page beyond a sequence's end, which kernels may load but not use, are finite.
+  TRY(check(d_.set_bytes(base_ + memory_.kv, 0, memory_.kv_bytes, stream_), "cuMemsetD8Async of the KV pool"));
+  if (memory_.workspace_zeroed > 0) {
+    TRY(check(d_.set_bytes(base_ + memory_.workspace, 0, memory_.workspace_zeroed, stream_), "cuMemsetD8Async"));
+  }
+  return check(d_.set_bytes(base_ + memory_.inputs, 0, memory_.input_bytes, stream_), "cuMemsetD8Async");
+}
+
+Status CudaDevice::load_weights(const ValidatedPlan& plan, const CudaOptions& options) {
+  std::vector<UploadPiece> pieces;
+  for (const WeightRun& run : memory_.runs) {
+    cut({nullptr, plan_.weights_offset + run.file_offset, base_ + run.device_offset, run.bytes}, pieces);
+  }
+  std::optional<Weights> weights;  // repacked from source files
+  if (!plan_.sources.empty()) {
+    TRY_ASSIGN(weights, Weights::load(plan, options.model_dir, options.threads));
+    for (size_t i = 0; i < plan_.tensors.size(); ++i) {
+      const PlanTensor& t = plan_.tensors[i];
+      if (t.source < 0 || memory_.tensors[i] == UINT64_MAX) continue;
+      cut({weights->data(i), 0, base_ + memory_.tensors[i], t.bytes}, pieces);
+    }
+  }
+  return upload(d_, context_, plan_.file, pieces, std::min(options.threads, 8));
+}
+
+CuPointer CudaDevice::address(const Operand& o) const {
+  switch (o.space) {
+    case Space::kWeight:
+    case Space::kConstant:
+      return base_ + memory_.tensors[o.index];
+    case Space::kArena:
+      return base_ + memory_.arena + o.offset;
+    case Space::kInput:
+      return base_ + memory_.inputs + memory_.step_inputs[o.index];
+    case Space::kKv:
+      return base_ + memory_.kv + plan_.kv_caches[o.index].offset;
+    case Space::kOutput:
+      return base_ + memory_.logits;
+  }
+  return 0;
+}
+
+Args CudaDevice::arguments(const Launch& launch, const GpuNode& node) const {
+  const auto pointer = [](CuPointer p) { return reinterpret_cast<void*>(p); };
+  Args args{};
+  for (size_t i = 0; i < launch.inputs.size(); ++i) args.in[i] = pointer(address(launch.inputs[i]));
+  for (size_t i = 0; i < launch.outputs.size(); ++i) args.out[i] = pointer(address(launch.outputs[i]));
+  // Zeroed bytes end where the undefined ones begin.
+  const uint64_t zeroed = checked_align_up(node.workspace_zeroed, 256).value();
+  args.workspace =
+      pointer(base_ + memory_.workspace + memory_.workspace_zeroed - std::min(zeroed, memory_.workspace_zeroed));
+  args.step = static_cast<const cuda::StepSizes*>(pointer(base_ + memory_.inputs + memory_.sizes));
+  args.work = pointer(base_ + memory_.inputs + memory_.work);
+  return args;
+}
+
+std::string CudaDevice::where(size_t program, const Node& node) const {
+  const Launch& l = plan_.programs[program].launches[node.launch];
+  return fmt::format("{}: launch {}: kernel {} ({}) computing %{}", plan_.programs[program].name, node.launch,
+                     node.kernel->function, l.kernel->name, l.op);
+}
+
+Status CudaDevice::load_function(uint32_t index, uint32_t dynamic_shared) {
+  const GpuKernel& k = target_.kernels[index];
+  CuHandle& function = functions_[index];
+  if (function == nullptr) {
+    CuHandle module = nullptr;
+    const void* image = from_ptx_ ? static_cast<const void*>(k.ptx.data()) : k.code.data();
+    TRY(check(d_.module_load(&module, image), fmt::format("cuModuleLoadData of kernel {}", k.function)));
+    modules_.push_back(module);
+    TRY(check(d_.module_function(&function, module, k.function.data()),
+              fmt::format("cuModuleGetFunction of kernel {}", k.function)));
+  }
+  if (dynamic_shared <= kSharedWithoutAsking) return {};
+  if (dynamic_shared + k.shared_bytes > static_cast<uint64_t>(facts_.shared_per_block)) {
+    return unsupported("kernel {} wants {} bytes of shared memory, {} has {}", k.function,
+                       dynamic_shared + k.shared_bytes, facts_.name, facts_.shared_per_block);
+  }
+  return check(d_.function_set(function, static_cast<int>(cuda::FunctionAttribute::kMaxDynamicShared),
+                               static_cast<int>(dynamic_shared)),
+               fmt::format("cuFuncSetAttribute of kernel {}", k.function));
+}
+
+// What the work list of a program's steps is made for.
+std::optional<cuda::AttentionShape> attention_shape(const Program& program,
+                                                    const std::vector<std::vector<GpuNode>>& launches) {
+  for (size_t i = 0; i < launches.size(); ++i) {
+    const Launch& l = program.launches[i];
+    if (l.kernel->op != "attention") continue;
+    return cuda::AttentionShape{static_cast<int>(launches[i][0].grid[0]),
+                                static_cast<int>(Attrs(l.attrs).i64("heads", 1)),
+                                static_cast<int>(l.inputs[1].type.dim(1).value / 2)};
+  }
+  return std::nullopt;
+}
+
+// Loads the code of a program and makes its graph, once.
+Status CudaDevice::prepare(size_t number) {
+  PreparedProgram& prepared = programs_[number];
+  if (prepared.ready) return {};
+  const Program& program = plan_.programs[number];
+  const auto& launches = target_.programs[number];
+  std::vector<uint32_t> shared(target_.kernels.size(), 0);
+  for (const auto& nodes : launches) {
+    for (const GpuNode& n : nodes) shared[n.kernel] = std::max(shared[n.kernel], n.dynamic_shared);
+  }
+  const char* fault = std::getenv("LLRT_CUDA_FAULT");
+  const long broken = fault == nullptr ? -1 : std::strtol(fault, nullptr, 10);
+  prepared.nodes.clear();
+  prepared.attention = attention_shape(program, launches);
+  for (size_t i = 0; i < launches.size(); ++i) {
+    for (const GpuNode& n : launches[i]) {
+      TRY(load_function(n.kernel, shared[n.kernel]));
+      Node node{functions_[n.kernel], &target_.kernels[n.kernel], &n, i, arguments(program.launches[i], n)};
+      if (broken == static_cast<long>(i)) node.args.out[0] = reinterpret_cast<void*>(uintptr_t{256});
+      prepared.nodes.push_back(node);
+    }
+  }
+  if (mode_ == LaunchMode::kGraphs) TRY(build_graph(number));
+  prepared.ready = true;
+  return {};
+}
+
+// A chain: each launch reads what those before it wrote, and one at a time fills the device.
+Status CudaDevice::build_graph(size_t number) {
+  PreparedProgram& prepared = programs_[number];
+  CuHandle graph = nullptr;
+  TRY(check(d_.graph_create(&graph, 0), "cuGraphCreate"));
+  CuHandle before = nullptr;
+  Status status;
+  for (Node& n : prepared.nodes) {
+    void* parameters[] = {&n.args};
+    const auto& grid = n.shape->grid;
+    const cuda::KernelNodeParams p = {n.function,        grid[0], grid[1], grid[2],
+                                      n.kernel->threads, 1,       1,       n.shape->dynamic_shared,
+                                      parameters,        nullptr, nullptr, nullptr};
+    CuHandle node = nullptr;
+    const cuda::CuResult r = d_.graph_add_kernel(&node, graph, &before, before == nullptr ? 0 : 1, &p);
+    if (r != 0) {
+      status = d_.failed(r, fmt::format("cuGraphAddKernelNode: {}", where(number, n)));
+      break;
+    }
+    before = node;
+  }
+  if (status) {
+    status = d_.check(d_.graph_instantiate(&prepared.exec, graph, 0),
+                      fmt::format("cuGraphInstantiate of {} kernels", prepared.nodes.size()));
+  }
+  d_.graph_destroy(graph);
+  TRY(fail(std::move(status)));
+  return check(d_.exec_upload(prepared.exec, stream_), "cuGraphUpload");
+}
+
+Status CudaDevice::launch_plain(size_t number) {
+  for (Node& n : programs_[number].nodes) {
+    void* parameters[] = {&n.args};
+    const auto& grid = n.shape->grid;
+    const cuda::CuResult r = d_.launch(n.function, grid[0], grid[1], grid[2], n.kernel->threads, 1, 1,
+                                       n.shape->dynamic_shared, stream_, parameters, nullptr);
+    if (r != 0) return fail(d_.failed(r, fmt::format("cuLaunchKernel: {}", where(number, n))));
+    if (mode_ != LaunchMode::kChecked) continue;
+    if (const cuda::CuResult w = d_.stream_wait(stream_); w != 0) return fail(d_.failed(w, where(number, n)));
+  }
+  return {};
+}
+
+// Returns the bytes that the step needs copied.
+Result<uint64_t> CudaDevice::fill_inputs(size_t program, const Step& step) {
+  items_.clear();
+  if (const auto& shape = programs_[program].attention) {
+    cuda::attention_work(*shape, step.positions, step.sequences, items_);
+    const uint64_t bytes = items_.size() * sizeof(cuda::AttentionItem);
+    if (bytes > memory_.work_bytes) {
+      return error(Code::kInternal, "{} attention items for {} tokens, more than there is room for", items_.size(),
+                   step.token_count());
+    }
+    std::memcpy(inputs_ + memory_.work, items_.data(), bytes);
+  }
+  const cuda::StepSizes sizes = {static_cast<int>(step.token_count()), static_cast<int>(step.row_count()),
+                                 static_cast<int>(step.sequence_count), static_cast<int>(items_.size())};
+  std::memcpy(inputs_ + memory_.sizes, &sizes, sizeof sizes);
+  // In the order of step_inputs().
+  const std::vector<int32_t>* const values[] = {&step.tokens, &step.positions,   &step.sequences,
+                                                &step.slots,  &step.block_table, &step.rows};
+  assert(std::size(values) == memory_.step_inputs.size());
+  uint64_t end = 0;
+  for (size_t i = 0; i < std::size(values); ++i) {
+    const uint64_t bytes = values[i]->size() * sizeof(int32_t);
+    if (bytes > 0) std::memcpy(inputs_ + memory_.step_inputs[i], values[i]->data(), bytes);
+    end = std::max(end, memory_.step_inputs[i] + bytes);
+  }
+  return end;
+}
+
+Status CudaDevice::run_step(size_t number, const Step& step) {
+  TRY(check(d_.context_set(context_), "cuCtxSetCurrent"));
+  TRY(prepare(number));
+  TRY_ASSIGN(const uint64_t bytes, fill_inputs(number, step));
+  TRY(check(d_.copy_to_device(base_ + memory_.inputs, inputs_, bytes, stream_), "cuMemcpyHtoDAsync of step inputs"));
+  const std::string_view name = plan_.programs[number].name;
+  if (mode_ == LaunchMode::kGraphs) {
+    TRY(check(d_.exec_launch(programs_[number].exec, stream_), fmt::format("cuGraphLaunch of {}", name)));
+  } else {
+    TRY(launch_plain(number));
+  }
+  const uint64_t logits = sizeof(float) * step.row_count() * uint64_t{plan_.model.vocab_size};
+  if (logits > 0) {
+    TRY(check(d_.copy_to_host(logits_, base_ + memory_.logits, logits, stream_), "cuMemcpyDtoHAsync of logits"));
+  }
+  if (const cuda::CuResult r = d_.stream_wait(stream_); r != 0) {
+    return fail(d_.failed(r, fmt::format("{}: one of {} kernels failed (checked launches say which)", name,
+                                         programs_[number].nodes.size())));
+  }
+  return {};
+}
+
+Result<std::span<const float>> CudaDevice::run(size_t number, const Step& step) {
+  if (lost_) return *lost_;
+  const Program& program = plan_.programs[number];
+  if (step.token_count() > program.max_tokens || step.sequence_count > program.max_sequences ||
+      step.row_count() > program.max_rows) {
+    return error(Code::kInternal,
+                 "a step of {} tokens, {} sequences and {} rows does not fit program '{}' of {}, {} and {}",
+                 step.token_count(), step.sequence_count, step.row_count(), program.name, program.max_tokens,
+                 program.max_sequences, program.max_rows);
+  }
+  TRY(run_step(number, step));
+  return std::span<const float>(logits_, size_t{step.row_count()} * plan_.model.vocab_size);
+}
+
+Status CudaDevice::copy_pages(std::span<const PageCopy> copies) {
+  if (lost_) return *lost_;
+  TRY(check(d_.context_set(context_), "cuCtxSetCurrent"));
+  for (const PageCopy& copy : copies) {
+    if (copy.from >= plan_.pages || copy.to >= plan_.pages) {
+      return error(Code::kInternal, "a copy of page {} to {} of {}", copy.from, copy.to, plan_.pages);
+    }
+    if (copy.from == copy.to) continue;
+    for (const KvCache& cache : plan_.kv_caches) {
+      const uint64_t bytes = cache.bytes / plan_.pages;
+      const CuPointer pages = base_ + memory_.kv + cache.offset;
+      TRY(check(d_.copy_on_device(pages + copy.to * bytes, pages + copy.from * bytes, bytes, stream_),
+                "cuMemcpyDtoDAsync of a KV page"));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+const GpuTarget* find_target(const Plan& plan, int sm) {
+  const GpuTarget* best = nullptr;
+  for (const GpuTarget& t : plan.gpu_targets) {
+    if (static_cast<int>(t.sm) == sm) return &t;
+    const bool ptx = !t.kernels.empty() &&
+                     std::all_of(t.kernels.begin(), t.kernels.end(), [](const GpuKernel& k) { return !k.ptx.empty(); });
+    if (ptx && t.sm != 0 && static_cast<int>(t.sm) < sm) best = &t;
+  }
+  return best;
+}
+
+Error no_target(const Plan& plan, const cuda::DeviceFacts& device) {
+  return unsupported("the plan is for {}, and the GPU found is {} (sm_{}); compile it with --target sm_{}", plan.target,
+                     device.name, device.sm, device.sm);
+}
+
+Result<std::unique_ptr<Device>> open_cuda_device(const ValidatedPlan& plan, const CudaOptions& options) {
+  assert(plan->backend == Backend::kGpu);
+  TRY_ASSIGN(auto driver, Driver::open());
+  if (options.ordinal < 0 || options.ordinal >= driver->devices()) {
+    return unsupported("GPU {}, but the driver finds {}", options.ordinal, driver->devices());
+  }
+  TRY_ASSIGN(cuda::DeviceFacts facts, cuda::device_facts(*driver, options.ordinal));
+  const GpuTarget* target = find_target(*plan, facts.sm);
+  if (target == nullptr) return no_target(*plan, facts);
+  const bool from_ptx = static_cast<int>(target->sm) != facts.sm;
+  if (!from_ptx && driver->version() < static_cast<int>(target->driver)) {
+    return unsupported("the plan's code for {} needs a CUDA driver of {}.{} or newer, this one is {}.{}", target->name,
+                       target->driver / 1000, target->driver % 1000 / 10, driver->version() / 1000,
+                       driver->version() % 1000 / 10);
+  }
+  auto device =
+      std::make_unique<CudaDevice>(*plan, *target, from_ptx, std::move(driver), std::move(facts), options.mode);
+  TRY(device->open(plan, options));
+  return std::unique_ptr<Device>(std::move(device));
+}
+
+}  // namespace ll

@@ -1,0 +1,40 @@
+// An NVIDIA GPU as a device: a plan's code and weights are loaded, each program becomes one CUDA graph, made node by
+// node from its launches, and a step is one copy in, one graph, one copy out. Nothing is compiled, captured or tuned.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "runtime/device/cuda/driver.h"
+#include "runtime/device/device.h"
+#include "runtime/plan/gpu_memory.h"
+
+namespace ll {
+
+// How the launches of a step reach the device.
+enum class LaunchMode : uint8_t {
+  kGraphs,  // one graph a program
+  kPlain,   // kernel after kernel: for comparison
+  kChecked  // as kPlain, waiting for each kernel: an error names it
+};
+
+struct CudaOptions {
+  int ordinal = 0;  // of the device among those that the driver shows
+  LaunchMode mode = LaunchMode::kGraphs;
+  std::string model_dir;  // of source files, as Weights::load
+  int threads = 1;        // that read weights
+};
+
+// The target of the plan that runs on a device of architecture `sm`: its own, or, from PTX, the newest older one. Null:
+// none.
+const GpuTarget* find_target(const Plan& plan, int sm);
+// "the plan holds sm_75, sm_80 and the device is ... (sm_90)".
+Error no_target(const Plan& plan, const cuda::DeviceFacts& device);
+
+// Needs a plan whose `programs` are the GPU's. Weights are read from the plan's file while the code is loaded.
+//   kUnsupported   no driver or one that is too old for the plan, no such device, no target for it
+//   kOutOfMemory   the device has too little free memory; the message says what needs how much and which knob to turn
+// $LLRT_CUDA_FAULT=N makes launch N of every program write where nothing is, for tests of what happens then.
+Result<std::unique_ptr<Device>> open_cuda_device(const ValidatedPlan& plan, const CudaOptions& options);
+
+}  // namespace ll
