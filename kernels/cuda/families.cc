@@ -17,6 +17,10 @@ constexpr Family kFamilies[] = {
     {"kv_write", lower_kv_write},
     {"rope_kv_write", lower_rope_kv_write},
     {"gather_rows", lower_gather_rows},
+    {"linear_q8", lower_linear_q8},
+    {"merged_linear_q8", lower_merged_linear_q8},
+    {"gated_linear_q8", lower_gated_linear_q8},
+    {"linear_add_q8", lower_linear_add_q8},
 };
 
 }  // namespace

@@ -13,6 +13,12 @@ Status lower_activation(const PlacedLaunch&, const Target&, const Tuning&, std::
 // gather_rows.cc
 Status lower_gather_rows(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
 
+// linear.cc
+Status lower_linear_q8(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_merged_linear_q8(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_gated_linear_q8(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_linear_add_q8(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+
 // norm.cc
 Status lower_rms_norm(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
 Status lower_quantize(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);

@@ -90,4 +90,13 @@ DEVICE constexpr To bits(From from) {
 // A float constant of an instance, which the prologue writes as its bits.
 DEVICE constexpr float float_constant(i64 constant) { return bits<float>(static_cast<u32>(constant)); }
 
+// The same value, which the compiler believes to be another: it computes again what depends on it instead of keeping
+// that in registers.
+DEVICE int recomputed(int value) {
+#if defined(__CUDACC__)
+  asm volatile("" : "+r"(value));
+#endif
+  return value;
+}
+
 }  // namespace ll::cuda

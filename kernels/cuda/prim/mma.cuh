@@ -36,6 +36,17 @@ DEVICE void mma_m8n8k16_us(int (&d)[2], u32 a, u32 b) {
       : "+r"(d[0]), "+r"(d[1])
       : "r"(a), "r"(b));
 }
+// d = a b + c
+DEVICE void mma_m8n8k16_ss(int (&d)[2], u32 a, u32 b, const int (&c)[2]) {
+  asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0, %1}, {%2}, {%3}, {%4, %5};"
+      : "=r"(d[0]), "=r"(d[1])
+      : "r"(a), "r"(b), "r"(c[0]), "r"(c[1]));
+}
+DEVICE void mma_m8n8k16_us(int (&d)[2], u32 a, u32 b, const int (&c)[2]) {
+  asm("mma.sync.aligned.m8n8k16.row.col.s32.u8.s8.s32 {%0, %1}, {%2}, {%3}, {%4, %5};"
+      : "=r"(d[0]), "=r"(d[1])
+      : "r"(a), "r"(b), "r"(c[0]), "r"(c[1]));
+}
 
 namespace device {
 DEVICE u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
@@ -169,6 +180,14 @@ DEVICE void mma_m8n8k16_us(int (&d)[2], u32 a, u32 b) {
   const auto r =
       emulated::meet<emulated::Int8, emulated::Two, emulated::mma_i8_all<u8> >("mma_m8n8k16_us", {a, b, {d[0], d[1]}});
   d[0] = r.d[0], d[1] = r.d[1];
+}
+DEVICE void mma_m8n8k16_ss(int (&d)[2], u32 a, u32 b, const int (&c)[2]) {
+  d[0] = c[0], d[1] = c[1];
+  mma_m8n8k16_ss(d, a, b);
+}
+DEVICE void mma_m8n8k16_us(int (&d)[2], u32 a, u32 b, const int (&c)[2]) {
+  d[0] = c[0], d[1] = c[1];
+  mma_m8n8k16_us(d, a, b);
 }
 DEVICE void load_matrix_x1(u32 (&d)[1], const void* row) { emulated::load_matrix<1, false>(d, row); }
 DEVICE void load_matrix_x2(u32 (&d)[2], const void* row) { emulated::load_matrix<2, false>(d, row); }

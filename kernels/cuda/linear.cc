@@ -1,0 +1,319 @@
+// The linear family over q8a tokens: which kernel, which tile. GEMV (linear_gemv.cuh) for one token, int8 mma
+// (linear_mma.cuh) for more; both give an output the same bits, so that the choice is about time alone.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/activation.h"
+#include "kernels/check.h"
+#include "kernels/cuda/families.h"
+#include "kernels/cuda/lower.h"
+#include "kernels/cuda/prim/args.h"
+#include "kernels/quant/layouts.h"
+#include "kernels/quant/tile8.h"
+#include "kernels/ref/linear.h"
+
+namespace ll::cuda {
+namespace {
+
+constexpr int64_t kMaxKernelParts = 4, kStaticShared = 48 << 10;
+
+// LinearKind of linear_parts.cuh.
+enum Kind : int64_t { kKindLinear, kKindMerged, kKindGated, kKindAdd, kKindGate, kKindUp };
+
+struct Weight {
+  DType dtype;
+  int64_t rows;
+  bool operator==(const Weight&) const = default;
+};
+
+// What one kernel computes.
+struct Problem {
+  Kind kind = kKindLinear;
+  std::vector<Weight> parts;  // of kKindGated the gate, whose likeness the up projection is
+  int64_t first_weight = 1, k = 0, tokens = 0;
+  std::vector<std::pair<std::string, int64_t>> constants;  // that no tile changes
+
+  int64_t pairs() const { return kind == kKindGated ? 2 : 1; }
+  int64_t tiles() const { return (k + kTile8K - 1) / kTile8K; }
+  bool halves() const {
+    return std::any_of(parts.begin(), parts.end(), [](const Weight& w) { return tile8_parts(w.dtype).halves; });
+  }
+  // Blocks along N of blocks that take `rows` output rows of one part.
+  int64_t row_blocks(int64_t rows) const {
+    int64_t blocks = 0;
+    for (const Weight& w : parts) blocks += (w.rows + rows - 1) / rows;
+    return blocks;
+  }
+  double weight_bytes() const {
+    double bytes = 0;
+    for (const Weight& w : parts) {
+      bytes += static_cast<double>((w.rows + 7) / 8 * tiles() * tile8_bytes(w.dtype) * pairs());
+    }
+    return bytes;
+  }
+};
+
+double issue_rate(const Target& target) {
+  return target.instructions_per_second > 0 ? target.instructions_per_second : 128.0 * 1.59e9 * target.multiprocessors;
+}
+
+// Blocks of one kernel that a multiprocessor holds.
+int64_t resident(const Target& target, int64_t threads, int64_t registers, int64_t shared) {
+  return std::max<int64_t>(1, std::min({target.threads_per_sm / threads, int64_t{target.blocks_per_sm},
+                                        target.registers_per_sm / (registers * threads),
+                                        target.shared_per_sm / std::max<int64_t>(shared, 1)}));
+}
+
+// How much longer the fullest multiprocessor works than the average one. Blocks start as others end, so only the last
+// wave's remainder counts.
+double imbalance(const Target& target, int64_t blocks) {
+  const double each = static_cast<double>(blocks) / target.multiprocessors;
+  return std::ceil(each) / each;
+}
+
+constexpr double kLatency = 1e-6;  // seconds from asking DRAM under load to having
+
+// ---- GEMV
+
+struct GemvTile {
+  int64_t warps, row_tiles;
+};
+
+int64_t gemv_shared(const Problem& p, const GemvTile& tile) {
+  return p.tiles() * (256 + (p.halves() ? 128 : 64) + tile.row_tiles * 32);
+}
+
+// The kernels keep to 64 registers as compute_75 code; newer assemblers need a few more for some formats.
+int64_t gemv_registers(const Target& target) { return target.sm > 75 ? 72 : 64; }
+
+double gemv_seconds(const Problem& p, const Target& target, const GemvTile& tile) {
+  const int64_t threads = 32 * tile.warps, blocks = p.row_blocks(8 * tile.row_tiles / p.pairs());
+  const int64_t fit = resident(target, threads, gemv_registers(target), gemv_shared(p, tile));
+  const double bytes = p.weight_bytes();
+  // Activations come from L2, thrice as fast, once a block.
+  const double moved = bytes + static_cast<double>(blocks) * 1.25 * static_cast<double>(p.k) / 3;
+  const double lanes = static_cast<double>((p.tiles() + 4 * tile.warps - 1) / (4 * tile.warps) * 4 * tile.warps);
+  const double issued =
+      bytes * 2.2 * lanes / static_cast<double>(p.tiles()) + static_cast<double>(blocks * threads) * 150;
+  // What is on its way at once against what the latency asks for.
+  const double in_flight = std::min(static_cast<double>(blocks), static_cast<double>(fit * target.multiprocessors)) *
+                           static_cast<double>(threads) * 72;
+  const double rate = std::min(target.bytes_per_second, in_flight / kLatency);
+  return std::max(moved / rate, issued / issue_rate(target)) * imbalance(target, blocks) + 2 * kLatency;
+}
+
+KernelLaunch gemv_launch(const Problem& p, const Target& target, const GemvTile& tile) {
+  KernelLaunch launch;
+  launch.instance = {"linear_gemv.cuh", "linear_gemv", p.constants, static_cast<int>(32 * tile.warps), 1};
+  launch.instance.constants.insert(launch.instance.constants.end(),
+                                   {{"kRowTiles", tile.row_tiles}, {"kGroupsToWord", p.halves() ? 1 : 2}});
+  launch.instance.blocks_per_sm = static_cast<int>(std::min<int64_t>(
+      target.blocks_per_sm, target.registers_per_sm / gemv_registers(target) / launch.instance.threads));
+  const int64_t blocks = p.row_blocks(8 * tile.row_tiles / p.pairs());
+  launch.grid = {static_cast<uint32_t>(blocks), static_cast<uint32_t>(p.tokens), 1};
+  launch.note = fmt::format("gemv: {} warps along k, {} row tiles, {} blocks, {:.1f} us", tile.warps, tile.row_tiles,
+                            blocks, 1e6 * gemv_seconds(p, target, tile));
+  return launch;
+}
+
+GemvTile choose_gemv(const Problem& p, const Target& target) {
+  GemvTile best{4, p.pairs()};
+  double least = std::numeric_limits<double>::max();
+  for (const int64_t warps : {1, 2, 3, 4, 5, 6, 7, 8}) {
+    for (int64_t row_tiles = p.pairs(); row_tiles <= 8 * p.pairs(); row_tiles *= 2) {
+      const GemvTile tile{warps, row_tiles};
+      if (gemv_shared(p, tile) > kStaticShared) continue;
+      const double seconds = gemv_seconds(p, target, tile);
+      if (seconds < least) best = tile, least = seconds;
+    }
+  }
+  return best;
+}
+
+// ---- mma
+
+struct MmaTile {
+  int64_t row_warps, token_warps, depth_warps, row_tiles, token_tiles;
+  int64_t registers;  // that its code keeps to
+
+  int64_t threads() const { return 32 * row_warps * token_warps * depth_warps; }
+  int64_t rows() const { return 8 * row_warps * row_tiles; }
+  int64_t tokens() const { return 8 * token_warps * token_tiles; }
+};
+
+// Which shapes are compiled for; two row tiles everywhere, so that gate and up share a warp.
+constexpr MmaTile kMmaTiles[] = {
+    {2, 1, 4, 2, 1, 104}, {4, 1, 2, 2, 1, 104}, {1, 1, 8, 2, 1, 104}, {2, 1, 4, 2, 2, 128},
+    {4, 1, 2, 2, 2, 128}, {2, 1, 2, 2, 4, 168}, {4, 1, 1, 2, 4, 168}, {2, 2, 1, 2, 4, 168},
+};
+
+int64_t mma_shared(const Problem& p, const MmaTile& t) {
+  const int64_t exchange = t.depth_warps > 1 ? t.threads() * t.row_tiles * 2 * t.token_tiles * 4 : 0;
+  return 2 * t.depth_warps * t.tokens() * (128 + (p.halves() ? 64 : 32)) + exchange;
+}
+
+double mma_seconds(const Problem& p, const Target& target, const MmaTile& t) {
+  const int64_t token_blocks = (p.tokens + t.tokens() - 1) / t.tokens();
+  const int64_t row_blocks = p.row_blocks(t.rows() / p.pairs()), blocks = row_blocks * token_blocks;
+  const int64_t fit = resident(target, t.threads(), t.registers, mma_shared(p, t));
+  const int64_t rounds = (p.tiles() + t.depth_warps - 1) / t.depth_warps;
+  // A warp's instructions for half a tile: 4 groups of 2 mma and 8 float operations a tile of 8 x 8, and unpacking.
+  const double instructions =
+      static_cast<double>(4 * 10 * t.row_tiles * t.token_tiles + 40 * t.row_tiles + 12 * t.token_tiles + 60);
+  const double warps = static_cast<double>(blocks * t.threads() / 32);
+  const double issue = instructions * 32 * 2 * static_cast<double>(rounds) * warps / issue_rate(target);
+  const double x_bytes = 1.25 * static_cast<double>(p.k * std::min(p.tokens, token_blocks * t.tokens()));
+  // Weights from DRAM once, from L2 (thrice as fast) for every token block; activations for every row block.
+  const double bytes = p.weight_bytes() * (1 + static_cast<double>(token_blocks - 1) / 3) +
+                       x_bytes * static_cast<double>(row_blocks) / 3;
+  const double in_flight = std::min(static_cast<double>(blocks), static_cast<double>(fit * target.multiprocessors)) *
+                           static_cast<double>(t.threads() * t.row_tiles) * 18;
+  const double memory = bytes / std::min(target.bytes_per_second, in_flight / kLatency);
+  const double waves = std::ceil(static_cast<double>(blocks) / static_cast<double>(fit * target.multiprocessors));
+  const double latency = static_cast<double>(2 * rounds) * 0.5 * kLatency * waves;
+  return std::max({issue * imbalance(target, blocks), memory * imbalance(target, blocks), latency}) + 2 * kLatency;
+}
+
+KernelLaunch mma_launch(const Problem& p, const Target& target, const MmaTile& t) {
+  const int64_t token_blocks = std::max<int64_t>(1, (p.tokens + t.tokens() - 1) / t.tokens());
+  const int64_t row_blocks = p.row_blocks(t.rows() / p.pairs());
+  KernelLaunch launch;
+  launch.instance = {"linear_mma.cuh", "linear_mma", p.constants, static_cast<int>(t.threads()), 1};
+  launch.instance.constants.insert(launch.instance.constants.end(), {{"kRowWarps", t.row_warps},
+                                                                     {"kTokenWarps", t.token_warps},
+                                                                     {"kDepthWarps", t.depth_warps},
+                                                                     {"kRowTiles", t.row_tiles},
+                                                                     {"kTokenTiles", t.token_tiles},
+                                                                     {"kTokenBlocks", token_blocks},
+                                                                     {"kSwizzle", std::min<int64_t>(8, token_blocks)},
+                                                                     {"kGroupsToWord", p.halves() ? 1 : 2}});
+  launch.instance.blocks_per_sm =
+      static_cast<int>(std::min<int64_t>(target.blocks_per_sm, target.registers_per_sm / t.registers / t.threads()));
+  launch.grid = {static_cast<uint32_t>(row_blocks * token_blocks), 1, 1};
+  launch.note = fmt::format("mma: {} rows x {} tokens a block of {} x {} x {} warps, {} blocks, {:.1f} us", t.rows(),
+                            t.tokens(), t.row_warps, t.token_warps, t.depth_warps, row_blocks * token_blocks,
+                            1e6 * mma_seconds(p, target, t));
+  return launch;
+}
+
+MmaTile choose_mma(const Problem& p, const Target& target) {
+  const MmaTile* best = &kMmaTiles[0];
+  double least = std::numeric_limits<double>::max();
+  for (const MmaTile& t : kMmaTiles) {
+    if (mma_shared(p, t) > kStaticShared) continue;
+    const double seconds = mma_seconds(p, target, t);
+    if (seconds < least) best = &t, least = seconds;
+  }
+  return *best;
+}
+
+// Tuning: linear.kernel 1 gemv, 2 mma; linear.warps and linear.row_tiles of gemv; linear.tile, the number of a row of
+// kMmaTiles.
+Result<KernelLaunch> launch_of(const Problem& p, const Target& target, const Tuning& tuning) {
+  const int64_t kernel = tuned(tuning, "linear.kernel", 0);
+  if (kernel < 0 || kernel > 2) return bad_data("linear.kernel is {}, expected 0 to 2", kernel);
+  GemvTile gemv = choose_gemv(p, target);
+  gemv.warps = tuned(tuning, "linear.warps", gemv.warps);
+  gemv.row_tiles = tuned(tuning, "linear.row_tiles", gemv.row_tiles);
+  if (gemv.warps < 1 || gemv.warps > 32 || gemv.row_tiles < 1 || gemv.row_tiles > 64 ||
+      gemv.row_tiles % p.pairs() != 0) {
+    return bad_data("linear.warps and linear.row_tiles are {} and {}, expected 1 to 32 and 1 to 64, even for gates",
+                    gemv.warps, gemv.row_tiles);
+  }
+  const bool fits = gemv_shared(p, gemv) <= kStaticShared;
+  if (kernel == 1 && !fits) return bad_data("linear.kernel is 1 where a token has no room in shared memory");
+  if (kernel == 1 || (kernel == 0 && p.tokens <= 1 && fits)) return gemv_launch(p, target, gemv);
+  const int64_t tile = tuned(tuning, "linear.tile", -1);
+  if (tile < -1 || tile >= std::ssize(kMmaTiles)) {
+    return bad_data("linear.tile is {}, expected 0 to {}", tile, std::ssize(kMmaTiles) - 1);
+  }
+  return mma_launch(p, target, tile < 0 ? choose_mma(p, target) : kMmaTiles[tile]);
+}
+
+// Constants that linear_parts.cuh asks for.
+Status add_constants(Problem& p, const PlacedLaunch& spec, const LinearRoles& roles, int64_t act) {
+  TRY_ASSIGN(const int64_t rows_are_tokens_, rows_are_tokens(spec.out[0]));
+  const auto at = static_cast<int64_t>(roles.bias);
+  p.constants = {{"kForm", p.kind},
+                 {"kParts", std::ssize(p.parts)},
+                 {"kFirstWeight", p.first_weight},
+                 {"kColumns", p.k},
+                 {"kAct", act},
+                 {"kBias", at > 0 ? at + p.first_weight - 1 : 0},
+                 {"kResidual", static_cast<int64_t>(roles.residual)},
+                 {"kRowsAreTokens", rows_are_tokens_},
+                 {"kXBytes", in_row_bytes(spec, 0)},
+                 {"kYStride", out_row_bytes(spec, 0) / 4},
+                 {"kResidualStride", roles.residual > 0 ? in_row_bytes(spec, roles.residual) / 4 : 0}};
+  for (size_t i = 0; i < p.parts.size(); ++i) {
+    p.constants.push_back({fmt::format("kType{}", i), static_cast<int64_t>(p.parts[i].dtype)});
+    p.constants.push_back({fmt::format("kRows{}", i), p.parts[i].rows});
+  }
+  return {};
+}
+
+Status lower_q8(LinearForm form, const PlacedLaunch& spec, const Target& target, const Tuning& tuning,
+                std::vector<KernelLaunch>& out) {
+  const LinearRoles roles = linear_roles(form, spec.in.size(), spec.attrs);
+  if (spec.in.size() > kMaxInputs) return unsupported("{} inputs, expected at most {}", spec.in.size(), kMaxInputs);
+  if (static_cast<int64_t>(roles.weights) > kMaxKernelParts) {
+    return unsupported("{} weights, expected at most {}", roles.weights, kMaxKernelParts);
+  }
+  std::vector<Weight> weights;
+  for (size_t i = 1; i <= roles.weights; ++i) {
+    const TensorType& w = spec.in[i];
+    if (w.layout != Layout::kTile8) return unsupported("a weight is {}, expected layout tile8", check::describe(w));
+    const int64_t n = w.dim(0).value, k = w.last().value;
+    if ((n + 7) / 8 * tile8_row_tile_bytes(w.dtype, k) >= int64_t{1} << 32) {
+      return unsupported("a weight is {}, expected less than 4 GiB", check::describe(w));
+    }
+    weights.push_back({w.dtype, n});
+  }
+  Problem p;
+  p.k = spec.in[0].last().value;
+  p.tokens = spec.in[0].dim(0).value;
+  const int64_t act = form == LinearForm::kGated ? static_cast<int64_t>(*find_activation(spec.attrs.text("act"))) : 0;
+  const auto append = [&](Kind kind, std::vector<Weight> parts, int64_t first_weight, uint64_t workspace) -> Status {
+    p.kind = kind;
+    p.parts = std::move(parts);
+    p.first_weight = first_weight;
+    TRY(add_constants(p, spec, roles, act));
+    TRY_ASSIGN(KernelLaunch launch, launch_of(p, target, tuning));
+    launch.workspace = workspace;
+    out.push_back(std::move(launch));
+    return {};
+  };
+  switch (form) {
+    case LinearForm::kLinear:
+      return append(kKindLinear, weights, 1, 0);
+    case LinearForm::kMerged:
+      return append(kKindMerged, weights, 1, 0);
+    case LinearForm::kAdd:
+      return append(kKindAdd, weights, 1, 0);
+    case LinearForm::kGated:
+      break;
+  }
+  if (weights[0] == weights[1]) return append(kKindGated, {weights[0]}, 1, 0);
+  // Of two types: the gate's sums wait in the workspace.
+  const auto bytes = static_cast<uint64_t>(4 * p.tokens * weights[0].rows);
+  TRY(append(kKindGate, {weights[0]}, 1, bytes));
+  return append(kKindUp, {weights[1]}, 2, bytes);
+}
+
+}  // namespace
+
+Status lower_linear_q8(const PlacedLaunch& s, const Target& g, const Tuning& t, std::vector<KernelLaunch>& out) {
+  return lower_q8(LinearForm::kLinear, s, g, t, out);
+}
+Status lower_merged_linear_q8(const PlacedLaunch& s, const Target& g, const Tuning& t, std::vector<KernelLaunch>& out) {
+  return lower_q8(LinearForm::kMerged, s, g, t, out);
+}
+Status lower_gated_linear_q8(const PlacedLaunch& s, const Target& g, const Tuning& t, std::vector<KernelLaunch>& out) {
+  return lower_q8(LinearForm::kGated, s, g, t, out);
+}
+Status lower_linear_add_q8(const PlacedLaunch& s, const Target& g, const Tuning& t, std::vector<KernelLaunch>& out) {
+  return lower_q8(LinearForm::kAdd, s, g, t, out);
+}
+
+}  // namespace ll::cuda
