@@ -135,3 +135,12 @@ foreach(link "llcc llcuda_compiler" "llrt llrt_library" "llrt llcuda_base")
     target_link_libraries(${program} PRIVATE ${library})
   endif()
 endforeach()
+
+# tests/gpu_check/: the checks that need a GPU, one program for tools/gpu-check.sh. Runs the numerics suite's cases.
+if(LLCUDA_TESTS)
+  file(GLOB LLCUDA_GPU_CHECK CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/gpu_check/*.cc)
+  file(GLOB_RECURSE LLCUDA_NUMERICS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*_cases_test.cc)
+  add_executable(gpu_check ${LLCUDA_GPU_CHECK} ${LLCUDA_NUMERICS} ${PROJECT_SOURCE_DIR}/kernels/numerics_run_test.cc)
+  target_link_libraries(gpu_check PRIVATE llcuda_flags llcuda_compiler GTest::gtest_main -static-libstdc++ -static-libgcc
+    -Wl,--undefined=arc4random)
+endif()
