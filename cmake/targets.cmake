@@ -144,3 +144,12 @@ if(LLCUDA_TESTS)
   target_link_libraries(gpu_check PRIVATE llcuda_flags llcuda_compiler GTest::gtest_main -static-libstdc++ -static-libgcc
     -Wl,--undefined=arc4random)
 endif()
+
+# tests/cuda_driver/: a CUDA driver on top of the emulator, for tests of the CUDA device where there is no GPU.
+if(LLCUDA_TESTS)
+  add_library(llcuda_fake_driver SHARED ${PROJECT_SOURCE_DIR}/tests/cuda_driver/fake_driver.cc)
+  target_link_libraries(llcuda_fake_driver PRIVATE llcuda_flags llcuda_kernels ${CMAKE_DL_LIBS})
+  target_include_directories(llcuda_fake_driver SYSTEM PRIVATE ${LLCUDA_fmt_INCLUDE})
+  target_compile_definitions(llcuda_fake_driver PRIVATE
+    LLCUDA_SOURCE_DIR="${PROJECT_SOURCE_DIR}" LLCUDA_BINARY_DIR="${PROJECT_BINARY_DIR}")
+endif()

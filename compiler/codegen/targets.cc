@@ -96,7 +96,7 @@ std::string encode_instance(const cuda::Instance& instance) {
   std::string text =
       fmt::format("{}\n{}\n{} {}\n", instance.source, instance.function, instance.threads, instance.blocks_per_sm);
   for (const auto& [name, value] : instance.constants) text += fmt::format("{} {}\n", name, value);
-  return text;
+  return text + "end\n";
 }
 
 }  // namespace ll
