@@ -17,6 +17,7 @@ constexpr Family kFamilies[] = {
     {"kv_write", lower_kv_write},
     {"rope_kv_write", lower_rope_kv_write},
     {"gather_rows", lower_gather_rows},
+    {"embed", lower_embed},
     {"linear_q8", lower_linear_q8},
     {"merged_linear_q8", lower_merged_linear_q8},
     {"gated_linear_q8", lower_gated_linear_q8},

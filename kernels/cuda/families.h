@@ -10,6 +10,9 @@ Status lower_add(const PlacedLaunch&, const Target&, const Tuning&, std::vector<
 Status lower_mul(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
 Status lower_activation(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
 
+// embed.cc
+Status lower_embed(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+
 // gather_rows.cc
 Status lower_gather_rows(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
 
