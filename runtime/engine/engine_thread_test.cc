@@ -80,7 +80,6 @@ class Rig {
 
   simulated::World world;
   Gate gate;
-  std::unique_ptr<EngineThread> engine;
 
  private:
   Shape shape_;
@@ -88,6 +87,9 @@ class Rig {
   std::mutex mutex_;
   std::condition_variable noticed_;
   std::vector<RequestId> notices_;
+
+ public:
+  std::unique_ptr<EngineThread> engine;  // goes first
 };
 
 struct Taken {

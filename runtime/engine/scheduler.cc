@@ -28,6 +28,7 @@ Scheduler::Core::Core(std::unique_ptr<Engine> e, const SchedulerOptions& o, std:
       options(o),
       clock(std::move(c)),
       cost(program_sizes(plan), engine->device().info().pads_steps),
+      decode_cost(cost),
       most_step_tokens(o.max_step_tokens == 0 ? largest.max_tokens : std::min(o.max_step_tokens, largest.max_tokens)),
       places(std::min(plan.max_batch, largest.max_sequences)),
       most_tokens(static_cast<uint32_t>(std::min<uint64_t>(
@@ -196,6 +197,7 @@ void Scheduler::Core::run() {
   failed_in_a_row = 0;
   stats.step_tokens += chosen_tokens;
   cost.observe(chosen_tokens, seconds);
+  if (chosen_tokens == chosen.size()) decode_cost.observe(chosen_tokens, seconds);
   take_results(*sampled);
 }
 

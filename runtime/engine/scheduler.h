@@ -24,7 +24,7 @@ struct SchedulerOptions {
   uint32_t max_step_tokens = 0;
   // While others decode, prompts are cut into chunks such that a step takes at most so many times as long as without
   // them, as measured steps predict. 0: as much as a step holds.
-  double prefill_stretch = 1.7;
+  double prefill_stretch = 1.6;
   // Waiting time that one level of priority outweighs.
   Seconds priority_step{10};
   // Keep full pages of finished and preempted sequences until their room is needed, and find them by content.

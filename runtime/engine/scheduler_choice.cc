@@ -165,7 +165,9 @@ uint32_t Scheduler::Core::prefill_budget() {
   uint32_t limit = most_step_tokens;
   if (decodes > 0 && options.prefill_stretch > 0) {
     const auto all = static_cast<uint32_t>(std::min<size_t>(running.size() + waiting.size(), places));
-    limit = std::min(limit, cost.most_tokens(std::max(decodes, all), options.prefill_stretch));
+    const uint32_t base = std::max(decodes, all);
+    const double known = decode_cost.predict(base), usual = known > 0 ? known : cost.predict(base);
+    limit = std::min(limit, cost.most_tokens(options.prefill_stretch * usual));
     limit = std::max(limit, std::min(decodes + kLeastPrefill, most_step_tokens));
   }
   return limit - std::min(limit, decodes);

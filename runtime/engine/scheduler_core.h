@@ -101,7 +101,8 @@ struct Scheduler::Core {
   const Program& largest;
   SchedulerOptions options;
   std::function<Seconds()> clock;
-  StepCost cost;
+  // Of all steps, and of those in which all decode: what others wait for must not creep into what they are used to.
+  StepCost cost, decode_cost;
   uint32_t most_step_tokens = 0, places = 0, most_tokens = 0;
 
   std::map<RequestId, std::unique_ptr<Group>> groups;

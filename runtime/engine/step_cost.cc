@@ -70,20 +70,16 @@ double StepCost::predict(uint32_t tokens) const {
   return curve_[high - 1] * (1 - share) + curve_[high] * share;
 }
 
-uint32_t StepCost::most_tokens(uint32_t base, double stretch) const {
-  const double limit = stretch * predict(base);
-  if (limit == 0) return sizes_.back();
-  uint32_t most = std::max(base, sizes_.front());
+uint32_t StepCost::most_tokens(double seconds) const {
+  if (curve_.back() == 0) return sizes_.back();
+  uint32_t most = 0;
   for (size_t i = 0; i < sizes_.size(); ++i) {
-    if (curve_[i] <= limit) {
-      most = std::max(most, sizes_[i]);
-      continue;
+    if (curve_[i] > seconds) {
+      if (padded_ || i == 0) break;
+      const double share = (seconds - curve_[i - 1]) / (curve_[i] - curve_[i - 1]);
+      return sizes_[i - 1] + static_cast<uint32_t>(share * (sizes_[i] - sizes_[i - 1]));
     }
-    if (!padded_ && i > 0) {
-      const double share = (limit - curve_[i - 1]) / (curve_[i] - curve_[i - 1]);
-      most = std::max(most, sizes_[i - 1] + static_cast<uint32_t>(share * (sizes_[i] - sizes_[i - 1])));
-    }
-    break;
+    most = sizes_[i];
   }
   return most;
 }

@@ -18,9 +18,9 @@ class StepCost {
   void observe(uint32_t tokens, double seconds);
   // 0 before the first observation. `tokens` up to the largest size.
   double predict(uint32_t tokens) const;
-  // The most tokens, at least `base`, whose step takes at most `stretch` times as long as one of `base` tokens. The
-  // largest size before the first observation.
-  uint32_t most_tokens(uint32_t base, double stretch) const;
+  // The most tokens whose step takes at most so long; 0 when even the fewest take longer. The largest size before the
+  // first observation.
+  uint32_t most_tokens(double seconds) const;
 
  private:
   size_t corner(uint32_t tokens) const;  // the first that is not smaller
