@@ -10,8 +10,6 @@
 
 namespace ll::cuda {
 
-enum FloatType : int { kF32 = 0, kF16 = 1, kBF16 = 2 };
-
 // Values k .. k + 3 of a row of tiles.
 template <int kType>
 DEVICE F32x4 tile8_values(const u8* tiles, int row, int k) {

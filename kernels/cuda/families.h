@@ -17,6 +17,10 @@ Status lower_embed(const PlacedLaunch&, const Target&, const Tuning&, std::vecto
 Status lower_gather_rows(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
 
 // linear.cc
+Status lower_linear(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_merged_linear(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_gated_linear(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_linear_add(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
 Status lower_linear_q8(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
 Status lower_merged_linear_q8(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
 Status lower_gated_linear_q8(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);

@@ -1,5 +1,6 @@
-// The linear family over q8a tokens: which kernel, which tile. GEMV (linear_gemv.cuh) for one token, int8 mma
-// (linear_mma.cuh) for more; both give an output the same bits, so that the choice is about time alone.
+// The linear family: which kernel, which tile. Over q8a tokens GEMV (linear_gemv.cuh) for one token and int8 mma
+// (linear_mma.cuh) for more; both give an output the same bits, so that the choice is about time alone. Over f32 tokens
+// linear_float.cuh.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -9,7 +10,7 @@
 #include "kernels/cuda/families.h"
 #include "kernels/cuda/lower.h"
 #include "kernels/cuda/prim/args.h"
-#include "kernels/quant/layouts.h"
+#include "kernels/quant/formats.h"
 #include "kernels/quant/tile8.h"
 #include "kernels/ref/linear.h"
 
@@ -253,13 +254,38 @@ Status add_constants(Problem& p, const PlacedLaunch& spec, const LinearRoles& ro
   return {};
 }
 
-Status lower_q8(LinearForm form, const PlacedLaunch& spec, const Target& target, const Tuning& tuning,
-                std::vector<KernelLaunch>& out) {
-  const LinearRoles roles = linear_roles(form, spec.in.size(), spec.attrs);
+// The kernels of one launch: append(kind, parts, first weight, bytes of workspace).
+template <class Append>
+Status append_form(LinearForm form, const std::vector<Weight>& weights, int64_t tokens, const Append& append) {
+  switch (form) {
+    case LinearForm::kLinear:
+      return append(kKindLinear, weights, 1, 0);
+    case LinearForm::kMerged:
+      return append(kKindMerged, weights, 1, 0);
+    case LinearForm::kAdd:
+      return append(kKindAdd, weights, 1, 0);
+    case LinearForm::kGated:
+      break;
+  }
+  if (weights[0] == weights[1]) return append(kKindGated, {weights[0]}, 1, 0);
+  // Of two types: the gate's sums wait in the workspace.
+  const auto bytes = static_cast<uint64_t>(4 * tokens * weights[0].rows);
+  TRY(append(kKindGate, {weights[0]}, 1, bytes));
+  return append(kKindUp, {weights[1]}, 2, bytes);
+}
+
+Status check_limits(const PlacedLaunch& spec, const LinearRoles& roles) {
   if (spec.in.size() > kMaxInputs) return unsupported("{} inputs, expected at most {}", spec.in.size(), kMaxInputs);
   if (static_cast<int64_t>(roles.weights) > kMaxKernelParts) {
     return unsupported("{} weights, expected at most {}", roles.weights, kMaxKernelParts);
   }
+  return {};
+}
+
+Status lower_q8(LinearForm form, const PlacedLaunch& spec, const Target& target, const Tuning& tuning,
+                std::vector<KernelLaunch>& out) {
+  const LinearRoles roles = linear_roles(form, spec.in.size(), spec.attrs);
+  TRY(check_limits(spec, roles));
   std::vector<Weight> weights;
   for (size_t i = 1; i <= roles.weights; ++i) {
     const TensorType& w = spec.in[i];
@@ -284,25 +310,77 @@ Status lower_q8(LinearForm form, const PlacedLaunch& spec, const Target& target,
     out.push_back(std::move(launch));
     return {};
   };
-  switch (form) {
-    case LinearForm::kLinear:
-      return append(kKindLinear, weights, 1, 0);
-    case LinearForm::kMerged:
-      return append(kKindMerged, weights, 1, 0);
-    case LinearForm::kAdd:
-      return append(kKindAdd, weights, 1, 0);
-    case LinearForm::kGated:
-      break;
+  return append_form(form, weights, p.tokens, append);
+}
+
+// ---- f32 tokens
+
+int64_t float_shared(const Problem& p, int64_t warps, int64_t tokens) {
+  return 32 * warps * 4 * (36 + 2 * p.pairs() * tokens);
+}
+
+Status lower_f32(LinearForm form, const PlacedLaunch& spec, const Target& target, const Tuning& tuning,
+                 std::vector<KernelLaunch>& out) {
+  const LinearRoles roles = linear_roles(form, spec.in.size(), spec.attrs);
+  TRY(check_limits(spec, roles));
+  Problem p;
+  p.k = spec.in[0].last().value;
+  p.tokens = spec.in[0].dim(0).value;
+  bool aligned = true;
+  std::vector<Weight> weights;
+  for (size_t i = 1; i <= roles.weights; ++i) {
+    const TensorType& w = spec.in[i];
+    if (w.layout != Layout::kRows || is_quantized_dtype(w.dtype)) {
+      return unsupported("a weight is {} and x f32, expected f32, f16 or bf16 rows", check::describe(w));
+    }
+    aligned = aligned && row_bytes(w.dtype, p.k) % 16 == 0;
+    weights.push_back({w.dtype, w.dim(0).value});
   }
-  if (weights[0] == weights[1]) return append(kKindGated, {weights[0]}, 1, 0);
-  // Of two types: the gate's sums wait in the workspace.
-  const auto bytes = static_cast<uint64_t>(4 * p.tokens * weights[0].rows);
-  TRY(append(kKindGate, {weights[0]}, 1, bytes));
-  return append(kKindUp, {weights[1]}, 2, bytes);
+  const int64_t act = form == LinearForm::kGated ? static_cast<int64_t>(*find_activation(spec.attrs.text("act"))) : 0;
+  const auto append = [&](Kind kind, std::vector<Weight> parts, int64_t first_weight, uint64_t workspace) -> Status {
+    p.kind = kind;
+    p.parts = std::move(parts);
+    p.first_weight = first_weight;
+    TRY(add_constants(p, spec, roles, act));
+    const int64_t tokens = tuned(tuning, "linear_float.tokens", p.tokens <= 1 ? 1 : p.tokens <= 4 ? 4 : 16);
+    if (tokens < 1 || tokens > 16) return bad_data("linear_float.tokens is {}, expected 1 to 16", tokens);
+    int64_t warps = std::min<int64_t>(8, p.tiles());
+    while (float_shared(p, warps, tokens) > kStaticShared) --warps;
+    warps = tuned(tuning, "linear_float.warps", warps);
+    if (warps < 1 || warps > 32 || float_shared(p, warps, tokens) > kStaticShared) {
+      return bad_data("linear_float.warps is {}, expected what {} bytes of shared memory hold", warps, kStaticShared);
+    }
+    KernelLaunch launch;
+    launch.instance = {"linear_float.cuh", "linear_float", p.constants, static_cast<int>(32 * warps), 1};
+    launch.instance.constants.insert(
+        launch.instance.constants.end(),
+        {{"kTokens", tokens}, {"kAligned", aligned}, {"kXAligned", in_is_aligned(spec, 0) && p.k % 4 == 0}});
+    launch.grid = {static_cast<uint32_t>(p.row_blocks(32)), blocks_for(p.tokens, tokens), 1};
+    double bytes = 0;
+    for (const Weight& w : p.parts) bytes += static_cast<double>(w.rows * p.pairs() * row_bytes(w.dtype, p.k));
+    launch.note = fmt::format("f32: 32 rows x {} tokens a block, {} warps along k, {} blocks, {:.1f} us", tokens, warps,
+                              launch.grid[0] * launch.grid[1], 1e6 * bytes / target.bytes_per_second);
+    launch.workspace = workspace;
+    out.push_back(std::move(launch));
+    return {};
+  };
+  return append_form(form, weights, p.tokens, append);
 }
 
 }  // namespace
 
+Status lower_linear(const PlacedLaunch& s, const Target& g, const Tuning& t, std::vector<KernelLaunch>& out) {
+  return lower_f32(LinearForm::kLinear, s, g, t, out);
+}
+Status lower_merged_linear(const PlacedLaunch& s, const Target& g, const Tuning& t, std::vector<KernelLaunch>& out) {
+  return lower_f32(LinearForm::kMerged, s, g, t, out);
+}
+Status lower_gated_linear(const PlacedLaunch& s, const Target& g, const Tuning& t, std::vector<KernelLaunch>& out) {
+  return lower_f32(LinearForm::kGated, s, g, t, out);
+}
+Status lower_linear_add(const PlacedLaunch& s, const Target& g, const Tuning& t, std::vector<KernelLaunch>& out) {
+  return lower_f32(LinearForm::kAdd, s, g, t, out);
+}
 Status lower_linear_q8(const PlacedLaunch& s, const Target& g, const Tuning& t, std::vector<KernelLaunch>& out) {
   return lower_q8(LinearForm::kLinear, s, g, t, out);
 }

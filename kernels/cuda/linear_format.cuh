@@ -19,6 +19,7 @@
 namespace ll::cuda {
 
 // DType (kernels/type.h) of weights.
+enum FloatType : int { kF32 = 0, kF16 = 1, kBF16 = 2 };
 enum WeightType : int {
   kQ4_0 = 10,
   kQ4_1 = 11,
