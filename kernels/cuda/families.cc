@@ -16,6 +16,7 @@ constexpr Family kFamilies[] = {
     {"rope", lower_rope},
     {"kv_write", lower_kv_write},
     {"rope_kv_write", lower_rope_kv_write},
+    {"attention", lower_attention},
     {"gather_rows", lower_gather_rows},
     {"embed", lower_embed},
     {"linear", lower_linear},

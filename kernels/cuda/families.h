@@ -5,6 +5,9 @@
 
 namespace ll::cuda {
 
+// attention.cc
+Status lower_attention(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+
 // elementwise.cc
 Status lower_add(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
 Status lower_mul(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);

@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "kernels/cuda/attention_work.h"
 #include "kernels/cuda/emulator/emulator.h"
 #include "kernels/quant/formats.h"
 #include "kernels/quant/layouts.h"
@@ -128,6 +129,22 @@ int size_of(const Case& c, Symbol symbol) {
   return 0;
 }
 
+// The work list that the host would make for an attention case; empty for others.
+std::vector<cuda::AttentionItem> work_list(const std::vector<KernelLaunch>& launches, const Case& c) {
+  std::vector<cuda::AttentionItem> items;
+  if (launches.front().instance.function != "attention") return items;
+  const auto indices = [&](size_t i) {
+    std::vector<int32_t> values(c.in[i].bytes.size() / 4);
+    std::memcpy(values.data(), c.in[i].bytes.data(), c.in[i].bytes.size());
+    return values;
+  };
+  const Attrs attrs(c.attrs);
+  cuda::attention_work({static_cast<int>(launches.front().grid[0]), static_cast<int>(attrs.i64("heads")),
+                        static_cast<int>(attrs.i64("kv_heads"))},
+                       indices(2), indices(3), items);
+  return items;
+}
+
 // Runs the launches of one op. Reports writes outside outputs and workspace, and changed inputs, as test failures.
 Result<Outputs> run(cuda::Emulator& emulator, const std::vector<KernelLaunch>& launches, const Case& c, uint64_t seed) {
   std::vector<DeviceTensor> in, out;
@@ -151,7 +168,12 @@ Result<Outputs> run(cuda::Emulator& emulator, const std::vector<KernelLaunch>& l
   const DeviceMemory workspace(workspace_bytes, 16), step_memory(sizeof(cuda::StepSizes), 16);
   std::fill_n(workspace.data(), zeroed, std::byte{0});
   args.workspace = workspace.data();
-  const cuda::StepSizes step{size_of(c, Symbol::kT), size_of(c, Symbol::kR), size_of(c, Symbol::kS), 0};
+  const std::vector<cuda::AttentionItem> items = work_list(launches, c);
+  const DeviceMemory work(std::ssize(items) * int64_t{sizeof(cuda::AttentionItem)}, 16);
+  std::memcpy(work.data(), items.data(), items.size() * sizeof(cuda::AttentionItem));
+  args.work = work.data();
+  const cuda::StepSizes step{size_of(c, Symbol::kT), size_of(c, Symbol::kR), size_of(c, Symbol::kS),
+                             static_cast<int>(items.size())};
   std::memcpy(step_memory.data(), &step, sizeof(step));
   args.step = reinterpret_cast<const cuda::StepSizes*>(step_memory.data());
 
@@ -169,6 +191,21 @@ Result<Outputs> run(cuda::Emulator& emulator, const std::vector<KernelLaunch>& l
   EXPECT_TRUE(std::all_of(workspace.data(), workspace.data() + zeroed, [](std::byte b) { return b == std::byte{0}; }))
       << "left the first " << zeroed << " bytes of the workspace other than 0";
   return outputs;
+}
+
+// Choices that must not change a bit: every kernel of an op accumulates each row in one order.
+struct Variant {
+  std::string_view kernel;
+  cuda::Tuning tuning;
+};
+const std::vector<Variant>& variants() {
+  static const std::vector<Variant> all = {
+      {"attention", {{"attention.shared", 1}}},
+      {"attention", {{"attention.blocks", 1}}},
+      {"attention", {{"attention.shared", 1}, {"attention.blocks", 1000}}},
+      {"attention", {{"attention.blocks", 1000}}},
+  };
+  return all;
 }
 
 class CudaNumerics : public testing::TestWithParam<Family> {
@@ -202,6 +239,7 @@ TEST_P(CudaNumerics, MatchesReferenceInAnyOrder) {
   }
   std::vector<std::vector<KernelLaunch>> launches(cases.size());
   std::vector<cuda::Instance> instances;
+  std::vector<std::vector<std::vector<KernelLaunch>>> others(cases.size());
   size_t supported = 0;
   for (size_t i = 0; i < cases.size(); ++i) {
     const Status lowered = family.lower(DeviceSpec(cases[i]).view(), cuda::Target{}, {}, launches[i]);
@@ -213,6 +251,12 @@ TEST_P(CudaNumerics, MatchesReferenceInAnyOrder) {
     ++supported;
     ASSERT_FALSE(launches[i].empty()) << cases[i].name;
     for (const KernelLaunch& launch : launches[i]) instances.push_back(launch.instance);
+    for (const Variant& variant : variants()) {
+      if (variant.kernel != family.kernel) continue;
+      std::vector<KernelLaunch>& other = others[i].emplace_back();
+      ASSERT_TRUE(family.lower(DeviceSpec(cases[i]).view(), cuda::Target{}, variant.tuning, other));
+      for (const KernelLaunch& launch : other) instances.push_back(launch.instance);
+    }
   }
   ASSERT_GT(supported, 0u) << "none of the cases has a kernel";
   const Status prepared = emulator_->prepare(instances);
@@ -234,6 +278,11 @@ TEST_P(CudaNumerics, MatchesReferenceInAnyOrder) {
         EXPECT_TRUE(*got == first) << "differs when threads and blocks run in the order of seed " << seed;
       }
       if (HasFailure()) return;
+    }
+    for (const std::vector<KernelLaunch>& other : others[i]) {
+      const Result<Outputs> got = run(*emulator_, other, c, 2);
+      ASSERT_TRUE(got) << got.error().message;
+      ASSERT_TRUE(*got == first) << "differs when the choice is: " << other.front().note;
     }
   }
 }

@@ -324,7 +324,9 @@ struct Shape {
 
 Case attention_case(Random& random, const Shape& shape) {
   const auto& [dtype, heads, kv_heads, head_dim, window, sequences] = shape;
-  const int64_t columns = 5, count = std::ssize(sequences), pages = columns * count + 1;
+  int64_t columns = 5;
+  for (const Sequence& s : sequences) columns = std::max(columns, (s.length + kKvPageSize - 1) / kKvPageSize);
+  const int64_t count = std::ssize(sequences), pages = columns * count + 1;
   Case c;
   c.name = fmt::format("kv dtype {} heads={}/{} head_dim={} window={} sequences", static_cast<int>(dtype), heads,
                        kv_heads, head_dim, window);
@@ -366,12 +368,16 @@ Case attention_case(Random& random, const Shape& shape) {
   // relative error 2e of each weight; weights and sums add 3 roundings a page and one a position; values are at most
   // `largest`.
   const std::vector<float> qs = values(q), kvs = read(kv.type, kv.bytes);
-  std::vector<double> bound(qs.size());
+  // Tensor cores take q, the weights and (of caches that are not f16) keys and values rounded to f16, of i8 the scale
+  // and the product.
+  constexpr double half = 0x1p-11;
+  const double kv_error = dtype == DType::kF16 ? 0 : dtype == DType::kF32 ? half : 2.1 * half;
+  std::vector<double> bound(qs.size()), bound_cuda(qs.size());
   for (int64_t i = 0; i < t; ++i) {
     for (int64_t h = 0; h < heads; ++h) {
       const int64_t last = positions[static_cast<size_t>(i)],
                     first = window > 0 ? std::max<int64_t>(0, last - window + 1) : 0;
-      double score_error = 0, largest = 0;
+      double score_error = 0, score_error_cuda = 0, largest = 0;
       for (int64_t j = first; j <= last; ++j) {
         const int64_t page = table[static_cast<size_t>(owners[static_cast<size_t>(i)] * columns + j / kKvPageSize)];
         const int64_t slot = page * kKvPageSize + j % kKvPageSize, plane = h / (heads / kv_heads);
@@ -383,14 +389,19 @@ Case attention_case(Random& random, const Shape& shape) {
           largest = std::max<double>(largest, std::fabs(value[d]));
         }
         score_error = std::max(score_error, u * (static_cast<double>(head_dim) / 8 + 6) * terms * scale);
+        score_error_cuda = std::max(
+            score_error_cuda, (half + kv_error + 8 * u * (static_cast<double>(head_dim) / 8 + 2)) * terms * scale);
       }
       const double steps = static_cast<double>(last - first + 1) + 3 * static_cast<double>(columns) + 8;
       for (int64_t d = 0; d < head_dim; ++d) {
-        bound[static_cast<size_t>((i * heads + h) * head_dim + d)] = largest * (2 * score_error + steps * u);
+        const auto at = static_cast<size_t>((i * heads + h) * head_dim + d);
+        bound[at] = largest * (2 * score_error + steps * u);
+        bound_cuda[at] = largest * (2 * score_error_cuda + 2 * half + kv_error + 8 * steps * u);
       }
     }
   }
   c.tolerance = {bound};
+  c.tolerance_cuda = {bound_cuda};
   return c;
 }
 
@@ -412,6 +423,11 @@ std::vector<Case> attention(Random& random) {
     }
   }
   cases.push_back(attention_case(random, {DType::kF16, 2, 2, 256, 33, mixed}));
+  cases.push_back(attention_case(random, {DType::kF16, 6, 2, 96, 0, mixed}));
+  // Far enough that GPUs split sequences.
+  const std::vector<Sequence> far = {{700, 1}, {530, 20}, {258, 2}};
+  cases.push_back(attention_case(random, {DType::kF16, 4, 2, 64, 0, far}));
+  cases.push_back(attention_case(random, {DType::kI8, 4, 1, 32, 300, far}));
   return cases;
 }
 

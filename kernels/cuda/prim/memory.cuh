@@ -41,6 +41,12 @@ DEVICE u32 load_constant(const u32* p) {
   asm("ld.global.nc.u32 %0, [%1];" : "=r"(v) : "l"(p));
   return v;
 }
+// Written by another block of this kernel: past L1, which may hold what was there before.
+DEVICE float load_fresh(const float* p) {
+  float v;
+  asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(v) : "l"(p) : "memory");
+  return v;
+}
 // Brings the line of p into L2.
 DEVICE void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
@@ -81,6 +87,7 @@ DEVICE u32 load_once(const u32* p) { return emulated::load_vector(p); }
 DEVICE U32x4 load_constant(const U32x4* p) { return emulated::load_vector(p); }
 DEVICE U32x2 load_constant(const U32x2* p) { return emulated::load_vector(p); }
 DEVICE u32 load_constant(const u32* p) { return emulated::load_vector(p); }
+DEVICE float load_fresh(const float* p) { return *p; }
 DEVICE void prefetch(const void*) {}
 
 DEVICE void fence() {}
