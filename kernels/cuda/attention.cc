@@ -50,6 +50,9 @@ Status lower_attention(const PlacedLaunch& spec, const Target& target, const Tun
                      blocks_per_sm};
   const int64_t blocks = tuned(tuning, "attention.blocks", int64_t{blocks_per_sm} * target.multiprocessors);
   launch.grid = {static_cast<uint32_t>(blocks), 1, 1};
+  // kKeyStride and kValueStride of attention.cuh, AttentionLayout.
+  const int64_t key_stride = (head_dim + 31) / 32 * 64 + 16, value_stride = (head_dim / 8 | 1) * 16;
+  if (shared) launch.dynamic_shared = static_cast<uint32_t>(kKvPageSize * (key_stride + value_stride));
   // A counter for each tile and KV head, then partial results: attention.cuh, AttentionLayout.
   launch.workspace_zeroed = static_cast<uint64_t>(round_up(kAttentionSlots * kv_heads * 4, 256));
   launch.workspace = launch.workspace_zeroed + static_cast<uint64_t>(kAttentionSlots * heads * (head_dim + 4) * 4);

@@ -59,24 +59,25 @@ inline constexpr int kUnitPages = kAttentionUnit / 32;
 // The key of slot `slot` of a group of 8, and so the position of column `slot` of scores.
 DEVICE int key_of_slot(int slot) { return slot / 2 + slot % 2 * 4; }
 
-// Rows g and g + 8 of a tile: where they are and what they ask.
-template <class C>
-struct QueryTile {
+// Rows g and g + 8 of a tile: where they are and what they see.
+struct TileRows {
   int position[2], first[2];  // keys seen: first .. position; none for rows beyond the item
   float* y[2];                // null for rows beyond the item
+  const float* q[2];
   int last_page, first_page;  // of the whole tile
-  u32 q[AttentionLayout<C>::kQuarters][4][2];
 };
+
+template <class C>
+DEVICE int first_key(int position) {
+  return C::kWindow > 0 && position >= C::kWindow ? position - C::kWindow + 1 : 0;
+}
 
 // Rows row .. row + 15 of `rows` of the item.
 template <class C>
-DEVICE QueryTile<C> load_query(const Args& args, const AttentionItem& item, int kv_head, int row, int rows) {
+DEVICE TileRows load_rows(const Args& args, const AttentionItem& item, int kv_head, int row, int rows) {
   using Shape = AttentionLayout<C>;
   const int* positions = static_cast<const int*>(args.in[2]);
-  const auto first_key = [](int position) {
-    return C::kWindow > 0 && position >= C::kWindow ? position - C::kWindow + 1 : 0;
-  };
-  QueryTile<C> tile;
+  TileRows tile;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int r = row + lane() / 4 + 8 * half;
@@ -84,34 +85,41 @@ DEVICE QueryTile<C> load_query(const Args& args, const AttentionItem& item, int 
     const int token = item.first_token + (inside ? r / Shape::kGroup : 0);
     const int head = kv_head * Shape::kGroup + r % Shape::kGroup;
     tile.position[half] = inside ? positions[token] : -1;
-    tile.first[half] = inside ? first_key(tile.position[half]) : 0;
+    tile.first[half] = inside ? first_key<C>(tile.position[half]) : 0;
     tile.y[half] = inside ? static_cast<float*>(args.out[0]) + (i64{token} * C::kHeads + head) * C::kHeadDim : nullptr;
-    const float* q = static_cast<const float*>(args.in[0]) + i64{token} * C::kStrideQ + head * C::kHeadDim;
-#pragma unroll
-    for (int j = 0; j < Shape::kQuarters; ++j) {
-      const int element = 32 * j + 8 * (lane() % 4);
-      const bool read = inside && (C::kHeadDim % 32 == 0 || element < C::kHeadDim);
-#pragma unroll
-      for (int i = 0; i < 4; i += 2) {
-        F32x4 v{};
-        if (read) {
-          const float* at = q + element + 2 * i;
-          if constexpr (C::kAlignedQ != 0) {
-            v = *reinterpret_cast<const F32x4*>(at);
-          } else {
-            v = {at[0], at[1], at[2], at[3]};
-          }
-        }
-        constexpr float kScale = float_constant(C::kScale);
-        tile.q[j][i][half] = pack_f16(v.x * kScale, v.y * kScale);
-        tile.q[j][i + 1][half] = pack_f16(v.z * kScale, v.w * kScale);
-      }
-    }
+    tile.q[half] =
+        inside ? static_cast<const float*>(args.in[0]) + i64{token} * C::kStrideQ + head * C::kHeadDim : nullptr;
   }
   const int end = minimum(row + kAttentionRows, rows) - 1;
-  tile.first_page = row < rows ? first_key(positions[item.first_token + row / Shape::kGroup]) / C::kPageSize : 0;
+  tile.first_page = row < rows ? first_key<C>(positions[item.first_token + row / Shape::kGroup]) / C::kPageSize : 0;
   tile.last_page = row < rows ? positions[item.first_token + end / Shape::kGroup] / C::kPageSize : -1;
   return tile;
+}
+
+// Quarter j of a row of queries, scaled: this lane's operands of four mma.
+template <class C>
+DEVICE U32x4 load_query(const float* q, int j) {
+  const int element = 32 * j + 8 * (lane() % 4);
+  if (q == nullptr || (C::kHeadDim % 32 != 0 && element >= C::kHeadDim)) return {};
+  const float scale = float_constant(C::kScale);
+  F32x4 a, b;
+  if constexpr (C::kAlignedQ != 0) {
+    a = *reinterpret_cast<const F32x4*>(q + element);
+    b = *reinterpret_cast<const F32x4*>(q + element + 4);
+  } else {
+    a = {q[element], q[element + 1], q[element + 2], q[element + 3]};
+    b = {q[element + 4], q[element + 5], q[element + 6], q[element + 7]};
+  }
+  return {pack_f16(a.x * scale, a.y * scale), pack_f16(a.z * scale, a.w * scale), pack_f16(b.x * scale, b.y * scale),
+          pack_f16(b.z * scale, b.w * scale)};
+}
+
+// Adds the products of 32 elements: q of rows g and g + 8, k of this lane's key.
+DEVICE void add_scores(float (&s)[4], const U32x4& q0, const U32x4& q8, const U32x4& k) {
+  mma_m16n8k8_f16(s, q0.x, q8.x, k.x);
+  mma_m16n8k8_f16(s, q0.y, q8.y, k.y);
+  mma_m16n8k8_f16(s, q0.z, q8.z, k.z);
+  mma_m16n8k8_f16(s, q0.w, q8.w, k.w);
 }
 
 // m and l of rows g and g + 8; o is where its owner keeps it.
@@ -121,8 +129,7 @@ struct RowStates {
 DEVICE RowStates empty_rows() { return {{kMinusInfinity, kMinusInfinity}, {0.0f, 0.0f, 0.0f, 0.0f}}; }
 
 // Scores of keys outside a row's reach become -infinity. `key`: position of column 2t of the fragment.
-template <class C>
-DEVICE void mask(const QueryTile<C>& tile, int key, float (&s)[4]) {
+DEVICE void mask(const TileRows& tile, int key, float (&s)[4]) {
 #pragma unroll
   for (int e = 0; e < 4; ++e) {
     const int position = key + e % 2 * 4;
@@ -130,20 +137,24 @@ DEVICE void mask(const QueryTile<C>& tile, int key, float (&s)[4]) {
   }
 }
 
+// What scores are compared with: m, or any number for a row that has seen no key, whose weights are all 0.
+DEVICE float reference_of(float m) { return m == kMinusInfinity ? 0.0f : m; }
+
 // Weights of one fragment of scores, as the left operand of the product with values.
-DEVICE U32x2 weights(const float (&s)[4], const float (&m)[2]) {
+DEVICE U32x2 weights(const float (&s)[4], const float (&reference)[2]) {
   float p[4];
 #pragma unroll
-  for (int e = 0; e < 4; ++e) p[e] = s[e] == kMinusInfinity ? 0.0f : exp2(s[e] - m[e / 2]);
+  for (int e = 0; e < 4; ++e) p[e] = exp2(s[e] - reference[e / 2]);
   return {pack_f16(p[0], p[1]), pack_f16(p[2], p[3])};
 }
 
 // Raises m to `largest` of this page; o and l are to be multiplied with what `scale` becomes.
-DEVICE void raise(RowStates& rows, const float (&largest)[2], float (&scale)[2]) {
+DEVICE void raise(RowStates& rows, const float (&largest)[2], float (&scale)[2], float (&reference)[2]) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const float m = maximum(rows.m[half], largest[half]);
-    scale[half] = rows.m[half] == kMinusInfinity ? 0.0f : exp2(rows.m[half] - m);
+    reference[half] = reference_of(m);
+    scale[half] = exp2(rows.m[half] - reference[half]);
     rows.m[half] = m;
   }
 }
@@ -170,9 +181,8 @@ struct FoldFactors {
   float before, unit;
 };
 DEVICE FoldFactors fold(Folded& all, float m, float l) {
-  const float largest = maximum(all.m, m);
-  const FoldFactors f = {all.m == kMinusInfinity ? 0.0f : exp2(all.m - largest),
-                         m == kMinusInfinity ? 0.0f : exp2(m - largest)};
+  const float largest = maximum(all.m, m), reference = reference_of(largest);
+  const FoldFactors f = {exp2(all.m - reference), exp2(m - reference)};
   all.l = fma(l, f.unit, all.l * f.before);
   all.m = largest;
   return f;
@@ -181,8 +191,8 @@ DEVICE float fold(const FoldFactors& f, float before, float unit) { return fma(u
 
 // Folds a unit into y; the last one ends with the division. column(n, e): of element e % 2 of tile n.
 template <class C, int kTiles, class Column>
-DEVICE void fold_into_y(const QueryTile<C>& tile, const RowStates& rows, const float (&o)[kTiles][4],
-                        Folded (&folded)[2], bool last, const Column& column) {
+DEVICE void fold_into_y(const TileRows& tile, const RowStates& rows, const float (&o)[kTiles][4], Folded (&folded)[2],
+                        bool last, const Column& column) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const bool first = folded[half].m == kMinusInfinity;
@@ -190,12 +200,21 @@ DEVICE void fold_into_y(const QueryTile<C>& tile, const RowStates& rows, const f
     const float end = last ? 1.0f / folded[half].l : 1.0f;
     float* y = tile.y[half];
     if (y == nullptr) continue;
+    float before[kTiles][2] = {};
+    if (!first) {
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          if (column(n, e) < C::kHeadDim) before[n][e] = y[column(n, e)];
+        }
+      }
+    }
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
-        const int c = column(n, e);
-        if (c < C::kHeadDim) y[c] = fold(f, first ? 0.0f : y[c], o[n][2 * half + e]) * end;
+        if (column(n, e) < C::kHeadDim) y[column(n, e)] = fold(f, before[n][e], o[n][2 * half + e]) * end;
       }
     }
   }
@@ -264,23 +283,31 @@ DEVICE void split_attention(const Args& args, const AttentionItem& item, int kv_
   constexpr int kTiles = Shape::kWarpPieces * Shape::kPiece;
   SHARED(float, maxima, 2 * kAttentionRows * Shape::kWarps);
   SHARED(U32x2, exchanged, 2 * Shape::kWarps * kWarp);
+  SHARED(U32x4, queries, Shape::kQuarters * 2 * kWarp);
   const int g = lane() / 4, t = lane() % 4;
   const Pages<C> pages = {static_cast<const u8*>(args.in[1]),
                           static_cast<const int*>(args.in[4]) + i64{item.sequence} * C::kTableColumns, kv_head};
+  const int* positions = static_cast<const int*>(args.in[2]);
   const int rows = item.tokens * Shape::kGroup;
   const auto column = [&](int n, int e) {
     const int piece = warp() + n / Shape::kPiece * Shape::kWarps;
     return (8 * piece + 2 * t + e) * Shape::kPiece + n % Shape::kPiece;
   };
 
+#pragma unroll 1
   for (int row = 0; row < rows; row += kAttentionRows) {
-    const QueryTile<C> tile = load_query<C>(args, item, kv_head, row, rows);
-    const int first_token = item.first_token + row / Shape::kGroup;
-    const int* positions = static_cast<const int*>(args.in[2]);
-    const int last_key = positions[item.first_token + (minimum(row + kAttentionRows, rows) - 1) / Shape::kGroup];
-    const int first_key =
-        C::kWindow > 0 && positions[first_token] >= C::kWindow ? positions[first_token] - C::kWindow + 1 : 0;
+    const TileRows tile = load_rows<C>(args, item, kv_head, row, rows);
+    const int first_position = positions[item.first_token + row / Shape::kGroup];
+    const int last_position = positions[item.first_token + (minimum(row + kAttentionRows, rows) - 1) / Shape::kGroup];
+    const int first_seen = first_key<C>(first_position);
+    sync_block();
+    for (int j = warp(); j < Shape::kQuarters; j += Shape::kWarps) {
+      queries[(2 * j) * kWarp + lane()] = load_query<C>(tile.q[0], j);
+      queries[(2 * j + 1) * kWarp + lane()] = load_query<C>(tile.q[1], j);
+    }
+    sync_block();
     Folded folded[2];
+#pragma unroll 1
     for (int unit = item.unit_begin; unit < item.unit_end; ++unit) {
       RowStates states = empty_rows();
       float o[kTiles][4] = {};
@@ -289,32 +316,31 @@ DEVICE void split_attention(const Args& args, const AttentionItem& item, int kv_
 
       // This warp's keys of the next page are on their way while the page before is computed.
       KvPiece<C, 8> keys[Shape::kQuarters];
-      const auto load_keys = [&](int page, int page_index) {
-        const int key = 8 * warp() + key_of_slot(g), position = page_index * C::kPageSize + key;
-        const u8* at = pages.keys(page) + key * C::kKvRowBytes;
+      const auto load_keys = [&](int page) {
+        const u8* at = pages.keys(page) + (8 * warp() + key_of_slot(g)) * C::kKvRowBytes;
 #pragma unroll
         for (int j = 0; j < Shape::kQuarters; ++j) {
           const int element = 32 * j + 8 * t;
-          const bool inside = C::kHeadDim % 32 == 0 || element < C::kHeadDim;
-          keys[j] = load_kv<C, 8>(at, element, inside && position <= last_key && position >= first_key);
+          keys[j] = load_kv<C, 8>(at, element, C::kHeadDim % 32 == 0 || element < C::kHeadDim);
         }
       };
       int page = begin < end ? pages.table[begin] : 0;
-      if (begin < end) load_keys(page, begin);
+      if (begin < end) load_keys(page);
+#pragma unroll 1
       for (int p = begin; p < end; ++p) {
         const int next = p + 1 < end ? pages.table[p + 1] : 0;
         KvPiece<C, Shape::kPiece> values[Shape::kWarpPieces][4][2];
+        const u8* at = pages.values(page) + t * C::kKvRowBytes;
 #pragma unroll
         for (int w = 0; w < Shape::kWarpPieces; ++w) {
-          const int piece = warp() + w * Shape::kWarps, element = (8 * piece + g) * Shape::kPiece;
+          const int element = (8 * (warp() + w * Shape::kWarps) + g) * Shape::kPiece;
+          constexpr bool kWhole = Shape::kPieces % Shape::kWarps == 0 && C::kHeadDim % (8 * Shape::kPiece) == 0;
 #pragma unroll
           for (int group = 0; group < 4; ++group) {
 #pragma unroll
             for (int k = 0; k < 2; ++k) {
-              const int key = 8 * group + t + 4 * k, position = p * C::kPageSize + key;
-              values[w][group][k] =
-                  load_kv<C, Shape::kPiece>(pages.values(page) + key * C::kKvRowBytes, element,
-                                            element < C::kHeadDim && position <= last_key && position >= first_key);
+              values[w][group][k] = load_kv<C, Shape::kPiece>(at + (8 * group + 4 * k) * C::kKvRowBytes, element,
+                                                              kWhole || element < C::kHeadDim);
             }
           }
         }
@@ -324,12 +350,12 @@ DEVICE void split_attention(const Args& args, const AttentionItem& item, int kv_
         for (int j = 0; j < Shape::kQuarters; ++j) {
           u32 k[4];
           unpack_kv<C, 8>(keys[j], k);
-#pragma unroll
-          for (int i = 0; i < 4; ++i) mma_m16n8k8_f16(s, tile.q[j][i][0], tile.q[j][i][1], k[i]);
+          add_scores(s, queries[(2 * j) * kWarp + lane()], queries[(2 * j + 1) * kWarp + lane()],
+                     {k[0], k[1], k[2], k[3]});
         }
-        if (p + 1 < end) load_keys(next, p + 1);
+        if (p + 1 < end) load_keys(next);
         page = next;
-        mask<C>(tile, p * C::kPageSize + 8 * warp() + t, s);
+        mask(tile, p * C::kPageSize + 8 * warp() + t, s);
 
         // The largest score of the page and the weights go round the block; two buffers, so that one barrier each does.
         float* page_maxima = maxima + p % 2 * (kAttentionRows * Shape::kWarps);
@@ -339,7 +365,7 @@ DEVICE void split_attention(const Args& args, const AttentionItem& item, int kv_
           if (t == 0) page_maxima[(g + 8 * half) * Shape::kWarps + warp()] = largest;
         }
         sync_block();
-        float largest[2], scale[2];
+        float largest[2], scale[2], reference[2];
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           const float* of_row = page_maxima + (g + 8 * half) * Shape::kWarps;
@@ -347,11 +373,13 @@ DEVICE void split_attention(const Args& args, const AttentionItem& item, int kv_
 #pragma unroll
           for (int w = 1; w < Shape::kWarps; ++w) largest[half] = maximum(largest[half], of_row[w]);
         }
-        raise(states, largest, scale);
+        raise(states, largest, scale, reference);
         U32x2* page_weights = exchanged + p % 2 * (Shape::kWarps * kWarp);
-        page_weights[warp() * kWarp + lane()] = weights(s, states.m);
+        page_weights[warp() * kWarp + lane()] = weights(s, reference);
         rescale<kTiles>(scale, states, o);
         sync_block();
+        // 0 times what nobody wrote, or what another sequence did, could be NaN.
+        const bool edge = p * C::kPageSize < first_seen || (p + 1) * C::kPageSize - 1 > last_position;
 #pragma unroll
         for (int group = 0; group < 4; ++group) {
           const U32x2 a = page_weights[group * kWarp + lane()];
@@ -361,6 +389,14 @@ DEVICE void split_attention(const Args& args, const AttentionItem& item, int kv_
             u32 low[Shape::kPiece / 2], high[Shape::kPiece / 2];
             unpack_kv<C, Shape::kPiece>(values[w][group][0], low);
             unpack_kv<C, Shape::kPiece>(values[w][group][1], high);
+            if (edge) {
+              const int position = p * C::kPageSize + 8 * group + t;
+#pragma unroll
+              for (int i = 0; i < Shape::kPiece / 2; ++i) {
+                if (position < first_seen || position > last_position) low[i] = 0;
+                if (position + 4 < first_seen || position + 4 > last_position) high[i] = 0;
+              }
+            }
 #pragma unroll
             for (int i = 0; i < Shape::kPiece; ++i) {
               const u32 b = permute_bytes(low[i / 2], high[i / 2], i % 2 == 0 ? 0x5410u : 0x7632u);
@@ -400,10 +436,10 @@ DEVICE void shared_attention(const Args& args, const AttentionItem& item, int kv
   constexpr int kTiles = Shape::kColumnTiles, kChunks = C::kHeadDim / 8;
   constexpr int kLoads = (C::kPageSize * kChunks + C::kThreads - 1) / C::kThreads;
   constexpr bool kAhead = C::kHeadDim <= 128;  // the next page waits in registers
-  SHARED(U32x4, shared_keys, C::kPageSize * Shape::kKeyStride / 16);
-  SHARED(U32x4, shared_values, C::kPageSize * Shape::kValueStride / 16);
-  u8* const keys = reinterpret_cast<u8*>(shared_keys);
-  u8* const values = reinterpret_cast<u8*>(shared_values);
+  constexpr bool kQueriesInRegisters = kAhead;
+  SHARED(U32x4, queries, kQueriesInRegisters ? 1 : Shape::kWarps / Shape::kColumnWarps * Shape::kQuarters * 2 * kWarp);
+  u8* const keys = static_cast<u8*>(dynamic_shared());
+  u8* const values = keys + C::kPageSize * Shape::kKeyStride;
   const int g = lane() / 4, t = lane() % 4;
   const int row_warp = warp() / Shape::kColumnWarps, first_tile = warp() % Shape::kColumnWarps * kTiles;
   const Pages<C> pages = {static_cast<const u8*>(args.in[1]),
@@ -420,52 +456,87 @@ DEVICE void shared_attention(const Args& args, const AttentionItem& item, int kv
     }
   }
 
+#pragma unroll 1
   for (int row = 0; row < rows; row += Shape::kRows) {
-    const QueryTile<C> tile = load_query<C>(args, item, kv_head, row + row_warp * kAttentionRows, rows);
-    const int first_position = positions[item.first_token + row / Shape::kGroup];
-    const int first_key = C::kWindow > 0 && first_position >= C::kWindow ? first_position - C::kWindow + 1 : 0;
-    const int last_key = positions[item.first_token + (minimum(row + Shape::kRows, rows) - 1) / Shape::kGroup];
-
-    KvPiece<C, 8> key_chunks[kLoads], value_chunks[kLoads];
-    const auto load_page = [&](int p) {
-      const int page = pages.table[p];
+    const TileRows tile = load_rows<C>(args, item, kv_head, row + row_warp * kAttentionRows, rows);
+    // Warps that share rows write the same queries.
+    U32x4* const mine = queries + row_warp * (Shape::kQuarters * 2 * kWarp) + lane();
+    U32x4 q[kQueriesInRegisters ? Shape::kQuarters : 1][2];
 #pragma unroll
-      for (int i = 0; i < kLoads; ++i) {
-        const int chunk = static_cast<int>(threadIdx.x) + i * C::kThreads, key = chunk / kChunks;
-        const int position = p * C::kPageSize + key, element = chunk % kChunks * 8;
-        const bool inside = key < C::kPageSize && position <= last_key && position >= first_key;
-        key_chunks[i] = load_kv<C, 8>(pages.keys(page) + key * C::kKvRowBytes, element, inside);
-        value_chunks[i] = load_kv<C, 8>(pages.values(page) + key * C::kKvRowBytes, element, inside);
+    for (int j = 0; j < Shape::kQuarters; ++j) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const U32x4 loaded = load_query<C>(tile.q[half], j);
+        if constexpr (kQueriesInRegisters) {
+          q[j][half] = loaded;
+        } else {
+          mine[(2 * j + half) * kWarp] = loaded;
+        }
+      }
+    }
+    const int first_position = positions[item.first_token + row / Shape::kGroup];
+    const int last_position = positions[item.first_token + (minimum(row + Shape::kRows, rows) - 1) / Shape::kGroup];
+    const int first_seen = first_key<C>(first_position);
+
+    // Chunk i of this thread of a page, to registers and from there to shared memory.
+    KvPiece<C, 8> key_chunks[kAhead ? kLoads : 1], value_chunks[kAhead ? kLoads : 1];
+    const auto load_chunk = [&](int page, int i, int to) {
+      const int chunk = static_cast<int>(threadIdx.x) + i * C::kThreads, key = chunk / kChunks;
+      const bool inside = C::kPageSize * kChunks % C::kThreads == 0 || key < C::kPageSize;
+      const i64 row_at = i64{key} * C::kKvRowBytes;
+      key_chunks[to] = load_kv<C, 8>(pages.keys(page) + row_at, chunk % kChunks * 8, inside);
+      value_chunks[to] = load_kv<C, 8>(pages.values(page) + row_at, chunk % kChunks * 8, inside);
+    };
+    const auto store_chunk = [&](int p, int i, int from) {
+      const int chunk = static_cast<int>(threadIdx.x) + i * C::kThreads, key = chunk / kChunks;
+      if (C::kPageSize * kChunks % C::kThreads != 0 && key >= C::kPageSize) return;
+      const int position = p * C::kPageSize + key, at = chunk % kChunks * 16;
+      u32 k[4], v[4];
+      unpack_kv<C, 8>(key_chunks[from], k);
+      unpack_kv<C, 8>(value_chunks[from], v);
+      // 0 times what nobody wrote, or what another sequence did, could be NaN.
+      const bool seen = position >= first_seen && position <= last_position;
+#pragma unroll
+      for (int w = 0; w < 4; ++w) v[w] = seen ? v[w] : 0;
+      *reinterpret_cast<U32x4*>(keys + key * Shape::kKeyStride + at) = {k[0], k[1], k[2], k[3]};
+      *reinterpret_cast<U32x4*>(values + key * Shape::kValueStride + at) = {v[0], v[1], v[2], v[3]};
+    };
+    const auto load_ahead = [&](int p) {
+      if constexpr (kAhead) {
+        const int page = pages.table[p];
+#pragma unroll
+        for (int i = 0; i < kLoads; ++i) load_chunk(page, i, i);
       }
     };
-    const auto store_page = [&] {
+    const auto store_page = [&](int p) {
+      if constexpr (kAhead) {
 #pragma unroll
-      for (int i = 0; i < kLoads; ++i) {
-        const int chunk = static_cast<int>(threadIdx.x) + i * C::kThreads, key = chunk / kChunks;
-        if (C::kPageSize * kChunks % C::kThreads != 0 && key >= C::kPageSize) continue;
-        u32 k[4], v[4];
-        unpack_kv<C, 8>(key_chunks[i], k);
-        unpack_kv<C, 8>(value_chunks[i], v);
-        const int at = chunk % kChunks * 16;
-        *reinterpret_cast<U32x4*>(keys + key * Shape::kKeyStride + at) = {k[0], k[1], k[2], k[3]};
-        *reinterpret_cast<U32x4*>(values + key * Shape::kValueStride + at) = {v[0], v[1], v[2], v[3]};
+        for (int i = 0; i < kLoads; ++i) store_chunk(p, i, i);
+      } else {
+        const int page = pages.table[p];
+#pragma unroll 1
+        for (int i = 0; i < kLoads; ++i) {
+          load_chunk(page, i, 0);
+          store_chunk(p, i, 0);
+        }
       }
     };
 
     Folded folded[2];
-    const int first_page = first_key / C::kPageSize, last_page = last_key / C::kPageSize;
-    if (kAhead) load_page(maximum(item.unit_begin * kUnitPages, first_page));
+    const int first_page = first_seen / C::kPageSize, last_page = last_position / C::kPageSize;
+    load_ahead(maximum(item.unit_begin * kUnitPages, first_page));
+#pragma unroll 1
     for (int unit = item.unit_begin; unit < item.unit_end; ++unit) {
       RowStates states = empty_rows();
       float o[kTiles][4] = {};
       const int begin = maximum(unit * kUnitPages, first_page);
       const int end = minimum((unit + 1) * kUnitPages, last_page + 1);
+#pragma unroll 1
       for (int p = begin; p < end; ++p) {
-        if (!kAhead) load_page(p);
         sync_block();
-        store_page();
+        store_page(p);
         sync_block();
-        if (kAhead && p < last_page) load_page(p + 1);
+        if (p < last_page) load_ahead(p + 1);
         if (p > tile.last_page || p < tile.first_page) continue;  // the whole warp
 
         float s[4][4] = {};
@@ -475,14 +546,15 @@ DEVICE void shared_attention(const Args& args, const AttentionItem& item, int kv
 #pragma unroll
           for (int j = 0; j < Shape::kQuarters; ++j) {
             const U32x4 k = *reinterpret_cast<const U32x4*>(at + 64 * j);
-            mma_m16n8k8_f16(s[group], tile.q[j][0][0], tile.q[j][0][1], k.x);
-            mma_m16n8k8_f16(s[group], tile.q[j][1][0], tile.q[j][1][1], k.y);
-            mma_m16n8k8_f16(s[group], tile.q[j][2][0], tile.q[j][2][1], k.z);
-            mma_m16n8k8_f16(s[group], tile.q[j][3][0], tile.q[j][3][1], k.w);
+            if constexpr (kQueriesInRegisters) {
+              add_scores(s[group], q[j][0], q[j][1], k);
+            } else {
+              add_scores(s[group], mine[2 * j * kWarp], mine[(2 * j + 1) * kWarp], k);
+            }
           }
-          mask<C>(tile, p * C::kPageSize + 8 * group + t, s[group]);
+          mask(tile, p * C::kPageSize + 8 * group + t, s[group]);
         }
-        float largest[2], scale[2];
+        float largest[2], scale[2], reference[2];
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           float m = maximum(s[0][2 * half], s[0][2 * half + 1]);
@@ -492,11 +564,11 @@ DEVICE void shared_attention(const Args& args, const AttentionItem& item, int kv
           }
           largest[half] = warp_max<4>(m);
         }
-        raise(states, largest, scale);
+        raise(states, largest, scale, reference);
         rescale<kTiles>(scale, states, o);
 #pragma unroll
         for (int group = 0; group < 4; ++group) {
-          const U32x2 a = weights(s[group], states.m);
+          const U32x2 a = weights(s[group], reference);
           mma_m16n8k8_f16(states.l, a.x, a.y, 0x3c003c00u);
           // Lane i gives the address of slot i % 8 of the group, in column tile i / 8 of four.
           const u8* at = values + (8 * group + key_of_slot(lane() % 8)) * Shape::kValueStride;
@@ -519,6 +591,7 @@ DEVICE void shared_attention(const Args& args, const AttentionItem& item, int kv
   }
 }
 
+// Dynamic shared memory: a page of keys and of values at their strides, where kSharedPages.
 // Grid: (as many blocks as fit at once); they take (item, KV head) in turn.
 template <class C>
 __device__ void attention(const Args& args) {

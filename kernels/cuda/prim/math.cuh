@@ -66,11 +66,11 @@ DEVICE float minimum(float a, float b) { return a < b || b != b ? a : b; }
 DEVICE float magnitude(float x) { return bits<float>(bits<u32>(x) & 0x7fffffffu); }
 DEVICE bool is_nan(float x) { return x != x; }
 
-// 2^x within 2 ulp for x in [-126, 128); 0 below, infinity above; NaN stays.
+// 2^x within 2 ulp for x in [-126, 128), of larger ones nothing useful; 0 below; NaN stays.
 // x = n + f, |f| <= 1/2: a polynomial for 2^f (relative error 4e-9 before rounding), then n into the exponent.
 DEVICE float exp2(float x) {
   const float clamped = x < -126.0f ? -126.0f : x;
-  const float shifted = clamped + 0x1.8p23f;  // the integer part in the low bits
+  const float shifted = clamped + 0x1.8p23f;
   const float f = clamped - (shifted - 0x1.8p23f);
   float p = 0x1.418bbep-13f;
   p = fma(p, f, 0x1.5f225ap-10f);
@@ -80,8 +80,8 @@ DEVICE float exp2(float x) {
   p = fma(p, f, 0x1.62e430p-1f);
   p = fma(p, f, 1.0f);
   const float y = bits<float>(bits<u32>(p) + (bits<u32>(shifted) << 23));
-  if (x >= 128.0f) return bits<float>(0x7f800000u);
-  return x < -126.0f ? 0.0f : x != x ? x : y;
+  const float flushed = x < -126.0f ? 0.0f : y;
+  return x != x ? x : flushed;
 }
 
 // e^x within 3 ulp down to 2^-126 and 0 below: x = n ln(2) + r, ln(2) in two parts.
