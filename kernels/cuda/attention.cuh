@@ -197,7 +197,7 @@ DEVICE void fold_into_y(const TileRows& tile, const RowStates& rows, const float
   for (int half = 0; half < 2; ++half) {
     const bool first = folded[half].m == kMinusInfinity;
     const FoldFactors f = fold(folded[half], rows.m[half], rows.l[2 * half]);
-    const float end = last ? 1.0f / folded[half].l : 1.0f;
+    const float end = last ? reciprocal(folded[half].l) : 1.0f;
     float* y = tile.y[half];
     if (y == nullptr) continue;
     float before[kTiles][2] = {};
@@ -261,7 +261,7 @@ DEVICE void combine(const Args& args, const AttentionItem& item, int kv_head) {
       sum = fold(f, first ? 0.0f : sum, o);
     }
     static_cast<float*>(args.out[0])[(i64{item.first_token + token} * C::kHeads + head) * C::kHeadDim + column] =
-        sum * (1.0f / all.l);
+        sum * reciprocal(all.l);
   }
 }
 
@@ -281,6 +281,7 @@ template <class C>
 DEVICE void split_attention(const Args& args, const AttentionItem& item, int kv_head) {
   using Shape = AttentionLayout<C>;
   constexpr int kTiles = Shape::kWarpPieces * Shape::kPiece;
+  constexpr bool kKeysAhead = C::kKvType != kKvF32 || C::kHeadDim <= 128;  // where registers are left
   SHARED(float, maxima, 2 * kAttentionRows * Shape::kWarps);
   SHARED(U32x2, exchanged, 2 * Shape::kWarps * kWarp);
   SHARED(U32x4, queries, Shape::kQuarters * 2 * kWarp);
@@ -325,10 +326,11 @@ DEVICE void split_attention(const Args& args, const AttentionItem& item, int kv_
         }
       };
       int page = begin < end ? pages.table[begin] : 0;
-      if (begin < end) load_keys(page);
+      if (kKeysAhead && begin < end) load_keys(page);
 #pragma unroll 1
       for (int p = begin; p < end; ++p) {
         const int next = p + 1 < end ? pages.table[p + 1] : 0;
+        if (!kKeysAhead) load_keys(page);
         KvPiece<C, Shape::kPiece> values[Shape::kWarpPieces][4][2];
         const u8* at = pages.values(page) + t * C::kKvRowBytes;
 #pragma unroll
@@ -353,7 +355,7 @@ DEVICE void split_attention(const Args& args, const AttentionItem& item, int kv_
           add_scores(s, queries[(2 * j) * kWarp + lane()], queries[(2 * j + 1) * kWarp + lane()],
                      {k[0], k[1], k[2], k[3]});
         }
-        if (p + 1 < end) load_keys(next);
+        if (kKeysAhead && p + 1 < end) load_keys(next);
         page = next;
         mask(tile, p * C::kPageSize + 8 * warp() + t, s);
 
@@ -435,8 +437,9 @@ DEVICE void shared_attention(const Args& args, const AttentionItem& item, int kv
   using Shape = AttentionLayout<C>;
   constexpr int kTiles = Shape::kColumnTiles, kChunks = C::kHeadDim / 8;
   constexpr int kLoads = (C::kPageSize * kChunks + C::kThreads - 1) / C::kThreads;
-  constexpr bool kAhead = C::kHeadDim <= 128;  // the next page waits in registers
-  constexpr bool kQueriesInRegisters = kAhead;
+  constexpr bool kQueriesInRegisters = C::kHeadDim <= 128;
+  // The next page waits in registers; where they would run out, loads wait for nothing but each other.
+  constexpr bool kAhead = C::kHeadDim <= 128 && C::kKvType != kKvI8;
   SHARED(U32x4, queries, kQueriesInRegisters ? 1 : Shape::kWarps / Shape::kColumnWarps * Shape::kQuarters * 2 * kWarp);
   u8* const keys = static_cast<u8*>(dynamic_shared());
   u8* const values = keys + C::kPageSize * Shape::kKeyStride;
@@ -543,7 +546,7 @@ DEVICE void shared_attention(const Args& args, const AttentionItem& item, int kv
 #pragma unroll
         for (int group = 0; group < 4; ++group) {
           const u8* at = keys + (8 * group + key_of_slot(g)) * Shape::kKeyStride + 16 * t;
-#pragma unroll
+#pragma unroll(kQueriesInRegisters ? Shape::kQuarters : 1)
           for (int j = 0; j < Shape::kQuarters; ++j) {
             const U32x4 k = *reinterpret_cast<const U32x4*>(at + 64 * j);
             if constexpr (kQueriesInRegisters) {
@@ -598,7 +601,8 @@ __device__ void attention(const Args& args) {
   const AttentionItem* items = static_cast<const AttentionItem*>(args.work);
   const int count = args.step->work_items * C::kKvHeads;
   for (int i = static_cast<int>(blockIdx.x); i < count; i += static_cast<int>(gridDim.x)) {
-    const AttentionItem item = items[i / C::kKvHeads];
+    // Not copied: what a piece needs but once should not wait in registers.
+    const AttentionItem& item = items[i / C::kKvHeads];
     const int kv_head = i % C::kKvHeads;
     if constexpr (C::kSharedPages != 0) {
       if (item.tokens > 1 && item.tokens * AttentionLayout<C>::kGroup > kAttentionRows) {
