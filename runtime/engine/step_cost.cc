@@ -8,13 +8,20 @@
 namespace ll {
 namespace {
 
-constexpr double kRate = 0.15;     // how far an observation moves the curve towards itself
-constexpr double kSurprise = 0.5;  // an observation counts as at most so far off, in parts of what was expected
+constexpr double kRate = 0.15;  // how far an observation moves the curve towards itself
+// An observation counts as at most so far off, in parts of what was expected: at first, and when the curve is settled.
+// Steps that the system delayed would make a mean of what is to be a usual time.
+constexpr double kFirstSurprise = 0.5, kSurprise = 0.2;
+constexpr uint32_t kSettled = 10;  // observations
 
 }  // namespace
 
 StepCost::StepCost(std::vector<uint32_t> sizes, bool padded)
-    : sizes_(std::move(sizes)), padded_(padded), seen_(sizes_.size(), 0), curve_(sizes_.size(), 0) {
+    : sizes_(std::move(sizes)),
+      padded_(padded),
+      seen_(sizes_.size(), 0),
+      curve_(sizes_.size(), 0),
+      count_(sizes_.size(), 0) {
   assert(!sizes_.empty());
 }
 
@@ -27,8 +34,9 @@ void StepCost::observe(uint32_t tokens, double seconds) {
   if (tokens == 0 || !(seconds > 0)) return;
   const size_t high = corner(tokens);
   const auto move = [](double& seen, double by) { seen = std::max(seen + by, seen / 2); };
+  const double most = count_[high]++ < kSettled ? kFirstSurprise : kSurprise;
   const auto surprise = [&](double expected) {
-    return std::clamp(seconds - expected, -kSurprise * expected, kSurprise * expected);
+    return std::clamp(seconds - expected, -most * expected, most * expected);
   };
   if (padded_ || high == 0 || sizes_[high] == tokens) {
     if (seen_[high] == 0) {
@@ -59,8 +67,12 @@ void StepCost::complete() {
   for (size_t i = 0; i < sizes_.size(); ++i) {
     if (seen_[i] != 0) known = i;
     curve_[i] = seen_[known] * sizes_[i] / sizes_[known];
-    if (i > 0) curve_[i] = std::max(curve_[i], curve_[i - 1]);
   }
+  // Never descending: what was seen at a size bounds the guesses below it, and earlier sizes bound later ones.
+  for (size_t i = sizes_.size() - 1; i-- > 0;) {
+    if (seen_[i] == 0) curve_[i] = std::min(curve_[i], curve_[i + 1]);
+  }
+  for (size_t i = 1; i < sizes_.size(); ++i) curve_[i] = std::max(curve_[i], curve_[i - 1]);
 }
 
 double StepCost::predict(uint32_t tokens) const {

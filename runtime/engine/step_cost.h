@@ -28,8 +28,9 @@ class StepCost {
 
   std::vector<uint32_t> sizes_;
   bool padded_;
-  std::vector<double> seen_;   // seconds at each size; 0: unknown
-  std::vector<double> curve_;  // the same without gaps, never descending; all 0 before the first observation
+  std::vector<double> seen_;     // seconds at each size; 0: unknown
+  std::vector<double> curve_;    // the same without gaps, never descending; all 0 before the first observation
+  std::vector<uint32_t> count_;  // observations of each size and what is below it
 };
 
 }  // namespace ll
