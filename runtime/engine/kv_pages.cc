@@ -12,7 +12,8 @@ KvPages::KvPages(uint32_t count, const Options& options)
     : options_(options),
       pages_(count),
       tokens_(size_t{count} * options.page_size),
-      buckets_(std::max<size_t>(size_t{count} * 2, 1), kNone) {
+      buckets_(std::max<size_t>(size_t{count} * 2, 1), kNone),
+      families_(buckets_) {
   if (options_.hash == nullptr) options_.hash = hash64;
   free_.reserve(count);
 }
@@ -94,6 +95,25 @@ std::optional<uint32_t> KvPages::find(PrefixId before, uint64_t salt, std::span<
   return std::nullopt;
 }
 
+size_t KvPages::family(PrefixId before, uint64_t salt) const {
+  const uint64_t key[] = {before, salt};
+  return options_.hash(std::as_bytes(std::span(key))) % families_.size();
+}
+
+std::optional<KvPages::Partial> KvPages::find_partial(PrefixId before, uint64_t salt,
+                                                      std::span<const int32_t> wanted) const {
+  Partial best;
+  size_t seen = 0;
+  for (uint32_t page = families_[family(before, salt)]; page != kNone && seen < kMostSiblings;
+       page = pages_[page].sibling) {
+    ++seen;
+    if (pages_[page].before != before || pages_[page].salt != salt) continue;
+    const auto agree = std::ranges::mismatch(tokens(page), wanted).in2 - wanted.begin();
+    if (static_cast<uint32_t>(agree) > best.count) best = {page, static_cast<uint32_t>(agree)};
+  }
+  return best.count == 0 ? std::nullopt : std::optional(best);
+}
+
 PrefixId KvPages::publish(uint32_t page, PrefixId before, uint64_t salt, std::span<const int32_t> content) {
   Page& p = pages_[page];
   assert(p.owners > 0 && p.id == kNoPrefix && content.size() == options_.page_size);
@@ -103,6 +123,7 @@ PrefixId KvPages::publish(uint32_t page, PrefixId before, uint64_t salt, std::sp
   p.salt = salt;
   p.hash = hash(before, salt, content);
   p.next = std::exchange(bucket(p.hash), page);
+  p.sibling = std::exchange(families_[family(before, salt)], page);
   return p.id;
 }
 
@@ -112,6 +133,9 @@ void KvPages::forget(uint32_t page) {
   uint32_t* link = &bucket(p.hash);
   while (*link != page) link = &pages_[*link].next;
   *link = std::exchange(p.next, kNone);
+  link = &families_[family(p.before, p.salt)];
+  while (*link != page) link = &pages_[*link].sibling;
+  *link = std::exchange(p.sibling, kNone);
   p.id = kNoPrefix;
 }
 

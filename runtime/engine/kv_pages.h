@@ -59,6 +59,13 @@ class KvPages {
 
   // The page that holds `tokens` (page_size of them) after the text `before`. It may be cached: retain() it.
   std::optional<uint32_t> find(PrefixId before, uint64_t salt, std::span<const int32_t> tokens) const;
+  // The page after the text `before` whose beginning agrees longest with `tokens` (fewer than page_size may be given),
+  // and how many agree. Looks at the kMostSiblings published last. nullopt when none agrees in its first token.
+  static constexpr size_t kMostSiblings = 64;
+  struct Partial {
+    uint32_t page = 0, count = 0;
+  };
+  std::optional<Partial> find_partial(PrefixId before, uint64_t salt, std::span<const int32_t> tokens) const;
   // Says what a page in use holds. Nothing else holds the same (find() says so). Returns the text's id.
   PrefixId publish(uint32_t page, PrefixId before, uint64_t salt, std::span<const int32_t> tokens);
   // Id of the text that ends with the page, kNoPrefix for a page without known content.
@@ -81,11 +88,13 @@ class KvPages {
     uint32_t owners = 0;
     uint32_t newer = kNone, older = kNone;  // neighbours in the list of cached pages
     uint32_t next = kNone;                  // with a hash of the same bucket
+    uint32_t sibling = kNone;               // that comes after a text of the same bucket
     PrefixId id = kNoPrefix, before = kNoPrefix;
     uint64_t salt = 0, hash = 0;
   };
 
   uint64_t hash(PrefixId before, uint64_t salt, std::span<const int32_t> tokens) const;
+  size_t family(PrefixId before, uint64_t salt) const;
   std::span<int32_t> tokens(uint32_t page);
   std::span<const int32_t> tokens(uint32_t page) const;
   uint32_t& bucket(uint64_t hash) { return buckets_[hash % buckets_.size()]; }
@@ -93,10 +102,11 @@ class KvPages {
 
   Options options_;
   std::vector<Page> pages_;
-  std::vector<int32_t> tokens_;  // [count, page_size], of pages with content
-  std::vector<uint32_t> buckets_;
-  std::vector<uint32_t> free_;  // used from the back
-  uint32_t fresh_ = 0;          // pages from here on are fresh
+  std::vector<int32_t> tokens_;     // [count, page_size], of pages with content
+  std::vector<uint32_t> buckets_;   // first page of each hash, by page's hash
+  std::vector<uint32_t> families_;  // the same by the hash of what comes before
+  std::vector<uint32_t> free_;      // used from the back
+  uint32_t fresh_ = 0;              // pages from here on are fresh
   uint32_t used_ = 0, cached_ = 0;
   uint32_t newest_ = kNone, oldest_ = kNone;  // of the cached
   PrefixId last_id_ = kNoPrefix;

@@ -88,7 +88,7 @@ void fill(Sequence& s, std::span<const int32_t> tokens) {
 
 constexpr KvPages::Options kFour = {.page_size = 4};
 
-TEST(PrefixPages, AnotherTextAdoptsWholePagesOfTheSameBeginning) {
+TEST(PrefixPages, AnotherTextAdoptsThePagesOfTheSameBeginning) {
   KvPages pool(20, kFour);
   Sequence a(pool), b(pool);
   fill(a, counting(11));
@@ -104,12 +104,31 @@ TEST(PrefixPages, AnotherTextAdoptsWholePagesOfTheSameBeginning) {
   EXPECT_NE(b.pages()[2], a.pages()[2]);
 }
 
+TEST(PrefixPages, OfTheLastPageTheBeginningIsAdoptedAndCopied) {
+  KvPages pool(20, kFour);
+  Sequence a(pool), b(pool), c(pool);
+  fill(a, Tokens{1, 2, 3, 4, 5, 6, 7, 8});
+  fill(b, Tokens{1, 2, 3, 4, 5, 6, 9, 9});
+  EXPECT_EQ(c.adopt(Tokens{1, 2, 3, 4, 5, 6, 9, 0, 0}), 7U);
+  EXPECT_EQ(c.pages(), b.pages());
+  EXPECT_EQ(c.pages_wanted(1), 1U);
+  ASSERT_TRUE(c.reserve(1));
+  const auto copies = pool.take_copies();
+  ASSERT_EQ(copies.size(), 1U);
+  EXPECT_EQ(copies[0].from, b.pages()[1]);
+  EXPECT_EQ(copies[0].to, c.pages()[1]);
+  Sequence d(pool), e(pool, 3);
+  EXPECT_EQ(d.adopt(Tokens{1, 2}), 2U);
+  EXPECT_EQ(e.adopt(Tokens{1, 2}), 0U);
+}
+
 TEST(PrefixPages, TheSameTokensAfterAnotherBeginningAreAnotherText) {
   KvPages pool(20, kFour);
   Sequence a(pool), b(pool), c(pool);
   fill(a, Tokens{1, 1, 1, 1, 5, 6, 7, 8});
   EXPECT_EQ(b.adopt(Tokens{5, 6, 7, 8}), 0U);
   EXPECT_EQ(c.adopt(Tokens{2, 1, 1, 1, 5, 6, 7, 8}), 0U);
+  EXPECT_EQ(c.adopt(Tokens{1, 1, 1, 2, 5, 6, 7, 8}), 3U);
 }
 
 TEST(PrefixPages, SaltsKeepTextsApart) {
@@ -134,6 +153,7 @@ TEST(PrefixPages, CollidingHashesNeverGiveAWrongPage) {
   }
   Sequence s(pool);
   EXPECT_EQ(s.adopt(Tokens{3, 3, 5, 6}), 0U);
+  EXPECT_EQ(s.adopt(Tokens{0, 1, 5, 6}), 1U);
 }
 
 TEST(PrefixPages, PagesStayCachedAfterTheirOwnersAndTheOldestGoFirst) {

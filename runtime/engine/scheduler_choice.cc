@@ -57,11 +57,15 @@ bool Scheduler::Core::admit(Answer& a) {
     // The last token is computed in any case: its logits are wanted.
     if (sequence->length() == a.text.size()) sequence->truncate(sequence->length() - 1);
   }
-  const uint32_t found = sequence->length();
-  const uint64_t pending = a.text.size() - found;
   // One page for each that runs stays free, or the newcomer would be preempted again at once.
-  if (sequence->pages_wanted(pending) + running.size() > engine->pages().free() && !running.empty()) return false;
-  if (!sequence->reserve(pending)) return false;
+  const auto fits = [&] {
+    return sequence->pages_wanted(a.text.size() - sequence->length()) + running.size() <= engine->pages().free();
+  };
+  // A page whose beginning is copied is held twice until then: where that is too much the beginning is computed.
+  if (!fits()) sequence->truncate(sequence->length() - sequence->length() % plan.page_size);
+  if (!fits()) return false;
+  const uint32_t found = sequence->length();
+  sequence->reserve(a.text.size() - found);
   waiting.erase(&a);
   a.sequence = std::move(sequence);
   running.insert(&a);

@@ -61,6 +61,11 @@ uint32_t Sequence::adopt(std::span<const int32_t> tokens) {
     prefixes_.push_back(before);
     tokens_.insert(tokens_.end(), tokens.begin(), tokens.begin() + size);
   }
+  if (const auto partial = pool_.find_partial(before, salt_, tokens.first(std::min<size_t>(tokens.size(), size)))) {
+    pool_.retain(partial->page);
+    pages_.push_back(partial->page);
+    tokens_.insert(tokens_.end(), tokens.begin(), tokens.begin() + partial->count);
+  }
   return length();
 }
 

@@ -36,8 +36,8 @@ class Sequence {
   // Keeps the first `length` tokens (at most length()) and the pages that hold them.
   void truncate(uint32_t length);
 
-  // Of an empty sequence: appends as many of the tokens as cached or used pages hold, whole pages at a time, and
-  // becomes an owner of those pages. Returns how many tokens.
+  // Of an empty sequence: appends as many of the tokens as published pages hold and becomes an owner of those pages: of
+  // the last one possibly only the beginning, which reserve() copies. Returns how many tokens.
   uint32_t adopt(std::span<const int32_t> tokens);
   // Of an empty sequence: appends the first `length` tokens of the other and becomes an owner of their pages.
   void fork(const Sequence& other, uint32_t length);
