@@ -18,6 +18,13 @@ bool is_c_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 }  // namespace
 
+bool SpecialPlaces::allow(size_t begin, size_t end) const {
+  if (anywhere) return true;
+  const auto after = std::upper_bound(ranges.begin(), ranges.end(), begin,
+                                      [](size_t at, const TextRange& range) { return at < range.begin; });
+  return after != ranges.begin() && std::prev(after)->end >= end;
+}
+
 void AddedTokens::build(const std::vector<AddedToken>& added, const std::vector<std::string>& texts,
                         AddedTokenOrder order) {
   added_ = &added;
@@ -25,18 +32,19 @@ void AddedTokens::build(const std::vector<AddedToken>& added, const std::vector<
   for (size_t i = 0; i < added.size(); ++i) trie_.add(texts[i], static_cast<int32_t>(i));
 }
 
-void AddedTokens::cut(std::string_view text, bool parse_special, std::vector<Cut>& out) const {
+void AddedTokens::cut(std::string_view text, const SpecialPlaces& special, std::vector<Cut>& out) const {
   if (text.empty()) return;
   if (empty()) {
     out.push_back({{0, static_cast<uint32_t>(text.size())}, -1});
   } else if (order_ == AddedTokenOrder::kLeftmostLongest) {
-    cut_leftmost_longest(text, parse_special, out);
+    cut_leftmost_longest(text, special, out);
   } else {
-    cut_longest_first(text, parse_special, out);
+    cut_longest_first(text, special, out);
   }
 }
 
-void AddedTokens::cut_leftmost_longest(std::string_view text, bool parse_special, std::vector<Cut>& out) const {
+void AddedTokens::cut_leftmost_longest(std::string_view text, const SpecialPlaces& special,
+                                       std::vector<Cut>& out) const {
   size_t done = 0;  // text before this is in `out`
   for (size_t at = 0; at < text.size();) {
     int32_t found = -1;
@@ -46,7 +54,11 @@ void AddedTokens::cut_leftmost_longest(std::string_view text, bool parse_special
       for (size_t end = at; end < text.size();) {
         node = trie_.step(node, static_cast<uint8_t>(text[end++]));
         if (node == ByteTrie::kNone) break;
-        if (trie_.value(node) >= 0) found = trie_.value(node), match_end = end;
+        const int32_t token = trie_.value(node);
+        if (token < 0) continue;
+        // Where only some places may hold special tokens, text elsewhere must not hide those.
+        const bool guarded = !special.anywhere && !special.nowhere() && (*added_)[static_cast<size_t>(token)].special;
+        if (!guarded || special.allow(at, end)) found = token, match_end = end;
       }
     }
     if (found < 0) {
@@ -56,7 +68,7 @@ void AddedTokens::cut_leftmost_longest(std::string_view text, bool parse_special
     const AddedToken& token = (*added_)[static_cast<size_t>(found)];
     size_t begin = at, end = match_end;
     at = match_end;  // also where the match does not count: what it covers is not looked at again
-    if (token.special && !parse_special) continue;
+    if (token.special && special.nowhere()) continue;
     if (token.single_word) {
       const bool after_word = begin > 0 && is_word_letter(last_letter(text.substr(0, begin)).value);
       const bool before_word = end < text.size() && is_word_letter(decode_utf8(text.substr(end)).value);
@@ -81,7 +93,7 @@ void AddedTokens::cut_leftmost_longest(std::string_view text, bool parse_special
   if (done < text.size()) out.push_back({{static_cast<uint32_t>(done), static_cast<uint32_t>(text.size())}, -1});
 }
 
-void AddedTokens::cut_longest_first(std::string_view text, bool parse_special, std::vector<Cut>& out) const {
+void AddedTokens::cut_longest_first(std::string_view text, const SpecialPlaces& special, std::vector<Cut>& out) const {
   struct Found {
     uint32_t begin, end;
     int32_t token;
@@ -94,7 +106,7 @@ void AddedTokens::cut_longest_first(std::string_view text, bool parse_special, s
       node = trie_.step(node, static_cast<uint8_t>(text[end++]));
       if (node == ByteTrie::kNone) break;
       const int32_t token = trie_.value(node);
-      if (token < 0 || ((*added_)[static_cast<size_t>(token)].special && !parse_special)) continue;
+      if (token < 0 || ((*added_)[static_cast<size_t>(token)].special && !special.allow(at, end))) continue;
       found.push_back({static_cast<uint32_t>(at), static_cast<uint32_t>(end), token});
     }
   }

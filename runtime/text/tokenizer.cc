@@ -21,8 +21,8 @@ struct Tokenizer::State {
   std::map<int32_t, std::string> normalized_texts;  // of added tokens whose normalized form differs
   bool takes_any_bytes = false;                     // no step needs UTF-8
 
-  Status encode_normalized(std::string text, bool starts_text, bool parse_special, RegexRun& run, ModelScratch& scratch,
-                           std::vector<int32_t>& ids) const;
+  Status encode_normalized(std::string text, bool starts_text, const SpecialPlaces& special, RegexRun& run,
+                           ModelScratch& scratch, std::vector<int32_t>& ids) const;
 };
 
 namespace {
@@ -77,10 +77,10 @@ Result<Tokenizer> Tokenizer::create(TokenizerSpec spec) {
   return Tokenizer(std::move(state));
 }
 
-Status Tokenizer::State::encode_normalized(std::string text, bool starts_text, bool parse_special, RegexRun& run,
-                                           ModelScratch& scratch, std::vector<int32_t>& ids) const {
+Status Tokenizer::State::encode_normalized(std::string text, bool starts_text, const SpecialPlaces& special,
+                                           RegexRun& run, ModelScratch& scratch, std::vector<int32_t>& ids) const {
   std::vector<Cut> cuts;
-  normalized_added.cut(text, parse_special, cuts);
+  normalized_added.cut(text, special, cuts);
   for (const Cut& cut : cuts) {
     if (cut.id >= 0) {
       ids.push_back(cut.id);
@@ -109,6 +109,7 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, const Enco
   }
   std::string repaired;
   if (!s.takes_any_bytes && !is_utf8(text)) {
+    if (options.special_ranges) return usage("a text with ranges for special tokens is not UTF-8");
     repaired = to_utf8(text);
     text = repaired;
   }
@@ -116,7 +117,9 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, const Enco
   ids.reserve(text.size() / 3 + 8);
   if (options.add_special) ids = s.spec.prefix;
   std::vector<Cut> cuts;
-  s.raw_added.cut(text, options.parse_special, cuts);
+  SpecialPlaces special{.anywhere = options.parse_special && !options.special_ranges};
+  if (options.parse_special && options.special_ranges) special.ranges = *options.special_ranges;
+  s.raw_added.cut(text, special, cuts);
   RegexRun run(text.size());
   ModelScratch scratch;
   for (const Cut& cut : cuts) {
@@ -126,7 +129,9 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, const Enco
     }
     std::string piece(text.substr(cut.span.begin, cut.span.end - cut.span.begin));
     TRY(s.normalizer.apply(piece, run));
-    TRY(s.encode_normalized(std::move(piece), cut.span.begin == 0, options.parse_special, run, scratch, ids));
+    // After normalization places mean nothing any more: such tokens are found where all of the piece may hold them.
+    const SpecialPlaces here{.anywhere = special.allow(cut.span.begin, cut.span.end)};
+    TRY(s.encode_normalized(std::move(piece), cut.span.begin == 0, here, run, scratch, ids));
   }
   if (options.add_special) ids.insert(ids.end(), s.spec.suffix.begin(), s.spec.suffix.end());
   return ids;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,10 +14,18 @@
 
 namespace ll {
 
+// Bytes [begin, end) of a text.
+struct TextRange {
+  size_t begin = 0, end = 0;
+};
+
 struct EncodeOptions {
   bool add_special = false;  // put TokenizerSpec::prefix and suffix around the ids
   bool parse_special =
       false;  // special tokens written out in the text become their ids; else they are text like any other
+  // With parse_special: only those that lie within one of these ranges, which ascend and do not touch. The text has to
+  // be UTF-8 (kUsage). All other text is cut and joined to tokens as if the ranges were not there.
+  std::optional<std::span<const TextRange>> special_ranges{};
 };
 
 struct DecodeOptions {
