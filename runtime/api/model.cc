@@ -1,12 +1,9 @@
-#include <charconv>
 #include <cstddef>
 #include <nlohmann/json.hpp>
 
 #include "runtime/api/handles.h"
 #include "runtime/api/status.h"
-#include "runtime/device/cpu/cpu_device.h"
-#include "runtime/device/cpu/machine.h"
-#include "runtime/device/cuda/cuda_device.h"
+#include "runtime/device/open_device.h"
 #include "runtime/plan/describe.h"
 
 namespace ll::api {
@@ -16,57 +13,6 @@ constexpr size_t kOpenParamsFirst = offsetof(llrt_open_params, device), kInfoFir
 static_assert(kOpenParamsFirst == 32 && kInfoFirst == 112, "API version 1; keep these sizes when members are added");
 
 constexpr llrt_open_params kOpenDefaults = {sizeof(llrt_open_params), 0, 0, nullptr, nullptr, nullptr, 0, 0};
-
-Result<std::optional<Isa>> parse_isa(const char* name) {
-  if (name == nullptr) return std::optional<Isa>();
-  for (int level = 0; level < kIsaCount; ++level) {
-    const Isa isa = static_cast<Isa>(level);
-    if (std::string_view(name) == isa_name(isa)) return std::optional(isa);
-  }
-  return usage("isa is '{}', expected scalar or avx2", name);
-}
-
-struct DeviceChoice {
-  std::optional<Backend> backend;  // absent: what is there
-  int ordinal = 0;
-};
-
-Result<DeviceChoice> parse_device(const char* name) {
-  if (name == nullptr) return DeviceChoice{};
-  const std::string_view text(name);
-  if (text == "cpu") return DeviceChoice{Backend::kCpu};
-  if (text == "cuda") return DeviceChoice{Backend::kGpu};
-  constexpr std::string_view kNumbered = "cuda:";
-  int ordinal = -1;
-  if (text.starts_with(kNumbered)) {
-    const auto [end, failed] = std::from_chars(text.data() + kNumbered.size(), text.data() + text.size(), ordinal);
-    if (failed == std::errc() && end == text.data() + text.size() && ordinal >= 0) {
-      return DeviceChoice{Backend::kGpu, ordinal};
-    }
-  }
-  return usage("device is '{}', expected cpu, cuda or cuda:N", name);
-}
-
-Result<std::unique_ptr<Device>> open_device(ValidatedPlan& plan, const llrt_open_params& params,
-                                            const std::string& folder, int threads, std::optional<Isa> isa) {
-  TRY_ASSIGN(const DeviceChoice choice, parse_device(params.device));
-  if (params.launch_mode < 0 || params.launch_mode > 2) {
-    return usage("launch_mode is {}, expected 0, 1 or 2", params.launch_mode);
-  }
-  if (choice.backend && !plan->has(*choice.backend)) {
-    return unsupported("the plan is for {}, it has no programs for device {}", plan->target, params.device);
-  }
-  if (choice.backend.value_or(Backend::kGpu) == Backend::kGpu && plan->has(Backend::kGpu)) {
-    plan.select(Backend::kGpu);
-    auto device =
-        open_cuda_device(plan, {choice.ordinal, static_cast<LaunchMode>(params.launch_mode), folder, threads});
-    const bool absent = !device && device.error().code == Code::kUnsupported;
-    if (!absent || choice.backend || !plan->has(Backend::kCpu)) return device;
-  }
-  plan.select(Backend::kCpu);
-  TRY_ASSIGN(Weights weights, Weights::load(plan, folder, threads));
-  return open_cpu_device(*plan, std::move(weights), {threads, isa});
-}
 
 std::string facts(const Plan& plan, const DeviceInfo& device) {
   nlohmann::ordered_json json = nlohmann::ordered_json::parse(describe_plan_json(plan));
@@ -84,15 +30,14 @@ uint64_t weight_bytes(const Plan& plan) {
 }  // namespace
 
 Result<std::shared_ptr<Model>> Model::open(const std::string& path, const llrt_open_params& params) {
-  TRY_ASSIGN(const auto isa, parse_isa(params.isa));
-  if (params.threads < 0) return usage("threads is {}, expected 0 or more", params.threads);
-  const int threads = params.threads == 0 ? default_threads(read_machine()) : params.threads;
   OpenOptions options;
   options.verify_weights = params.verify_weights != 0;
   TRY_ASSIGN(ValidatedPlan plan, open_plan(path, options));
   std::shared_ptr<Model> model(new Model(std::move(plan)));
-  const std::string folder = params.model_dir == nullptr ? "" : params.model_dir;
-  TRY_ASSIGN(auto device, open_device(model->plan_, params, folder, threads, isa));
+  const auto text = [](const char* value) { return std::string(value == nullptr ? "" : value); };
+  const DeviceOptions device_options{text(params.device), text(params.isa), text(params.model_dir), params.threads,
+                                     params.launch_mode};
+  TRY_ASSIGN(auto device, open_device(model->plan_, device_options));
   model->device_ = device->info();
   TRY_ASSIGN(model->engine_, Engine::create(model->plan(), std::move(device)));
   model->json_ = facts(model->plan(), model->device_);
