@@ -20,6 +20,11 @@ llcuda_static_library(xxhash xxhash.h libxxhash.a)
 set_target_properties(llcuda::utf8proc PROPERTIES INTERFACE_COMPILE_DEFINITIONS UTF8PROC_STATIC)
 find_path(LLCUDA_fmt_INCLUDE fmt/core.h REQUIRED)
 
+# Headers alone, for the event loop of llrt serve.
+find_path(LLCUDA_boost_INCLUDE boost/asio.hpp REQUIRED)
+add_library(llcuda::boost INTERFACE IMPORTED)
+set_target_properties(llcuda::boost PROPERTIES INTERFACE_SYSTEM_INCLUDE_DIRECTORIES ${LLCUDA_boost_INCLUDE})
+
 if(LLCUDA_TESTS)
   find_package(GTest REQUIRED)
 endif()

@@ -14,6 +14,7 @@ namespace ll {
 using Command = std::function<Status()>;
 
 Command add_run(CLI::App& app);         // text in, text out
+Command add_serve(CLI::App& app);       // the HTTP API
 Command add_bench(CLI::App& app);       // tokens a second
 Command add_logits(CLI::App& app);      // ids -> logits, both safetensors
 Command add_perplexity(CLI::App& app);  // of a text

@@ -17,6 +17,7 @@ struct Row {
 };
 constexpr Row kCommands[] = {
     {"run", "continue a text", add_run},
+    {"serve", "serve a plan through OpenAI's HTTP API", add_serve},
     {"bench", "measure tokens per second against this machine's memory bandwidth", add_bench},
     {"logits", "compute the logits that follow each of some token ids", add_logits},
     {"perplexity", "measure how well a plan predicts a text", add_perplexity},

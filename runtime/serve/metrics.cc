@@ -1,0 +1,187 @@
+#include "runtime/serve/metrics.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace ll::serve {
+namespace {
+
+// Buckets that vLLM's dashboards are drawn for.
+constexpr double kFirstToken[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
+                                  1,     2.5,   5,    7.5,  10,   20,   40,   80,  160,  640, 2560};
+constexpr double kInterToken[] = {0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5,
+                                  0.75, 1,     2.5,  5,     7.5, 10,   20,  40,  80};
+constexpr double kRequest[] = {0.3, 0.5, 0.8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
+                               30,  40,  50,  60, 120, 240, 480, 960, 1920, 7680};
+constexpr double kTokens[] = {1,    2,    5,    10,    20,    50,    100,    200,   500,
+                              1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000};
+constexpr double kN[] = {1, 2, 5, 10, 20};
+
+class Printer {
+ public:
+  Printer(std::string& out, std::string labels) : out_(out), labels_(std::move(labels)) {}
+
+  void head(std::string_view name, const char* type, const char* help) {
+    fmt::format_to(std::back_inserter(out_), "# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
+  }
+  void sample(std::string_view name, double value, std::string_view more = {}) {
+    fmt::format_to(std::back_inserter(out_), "{}{{{}{}{}}} {}\n", name, labels_, more.empty() ? "" : ",", more, value);
+  }
+  void gauge(std::string_view name, const char* help, double value) {
+    head(name, "gauge", help);
+    sample(name, value);
+  }
+  void counter(std::string_view name, const char* help, double value) {
+    head(name, "counter", help);
+    sample(name, value);
+  }
+  void histogram(std::string_view name, const char* help, const Histogram& h) {
+    head(name, "histogram", help);
+    h.print(out_, name, labels_);
+  }
+
+ private:
+  std::string& out_;
+  std::string labels_;
+};
+
+// Prometheus escapes backslash, quote and newline in label values.
+std::string label_value(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '\\' || c == '"') out += '\\';
+    out += c == '\n' ? ' ' : c;
+  }
+  return out;
+}
+
+double ratio(double a, double b) { return b > 0 ? a / b : 0; }
+
+void print_steps(Printer& p, std::string& out, const SchedulerStats& s, const std::string& labels) {
+  constexpr std::string_view kName = "llrt:step_duration_seconds";
+  p.head(kName, "histogram", "time of a step on the device");
+  uint64_t total = 0;
+  for (size_t i = 0; i < std::size(s.step_histogram); ++i) {
+    total += s.step_histogram[i];
+    const std::string bound =
+        i < std::size(SchedulerStats::kStepBounds) ? fmt::format("{}", SchedulerStats::kStepBounds[i]) : "+Inf";
+    fmt::format_to(std::back_inserter(out), "{}_bucket{{{},le=\"{}\"}} {}\n", kName, labels, bound, total);
+  }
+  fmt::format_to(std::back_inserter(out), "{}_sum{{{}}} {}\n{}_count{{{}}} {}\n", kName, labels, s.step_seconds, kName,
+                 labels, total);
+}
+
+}  // namespace
+
+void Histogram::add(double value) {
+  const auto at = std::lower_bound(bounds_.begin(), bounds_.end(), value);
+  ++counts_[static_cast<size_t>(at - bounds_.begin())];
+  sum_ += value;
+}
+
+void Histogram::print(std::string& out, std::string_view name, std::string_view labels) const {
+  uint64_t total = 0;
+  for (size_t i = 0; i < counts_.size(); ++i) {
+    total += counts_[i];
+    const std::string bound = i < bounds_.size() ? fmt::format("{}", bounds_[i]) : "+Inf";
+    fmt::format_to(std::back_inserter(out), "{}_bucket{{{},le=\"{}\"}} {}\n", name, labels, bound, total);
+  }
+  fmt::format_to(std::back_inserter(out), "{}_sum{{{}}} {}\n{}_count{{{}}} {}\n", name, labels, sum_, name, labels,
+                 total);
+}
+
+ServerMetrics::ServerMetrics()
+    : time_to_first_token(kFirstToken),
+      inter_token_latency(kInterToken),
+      end_to_end(kRequest),
+      queue_time(kRequest),
+      inference_time(kRequest),
+      prefill_time(kRequest),
+      decode_time(kRequest),
+      prompt_tokens(kTokens),
+      generation_tokens(kTokens),
+      max_tokens(kTokens),
+      n(kN) {}
+
+std::string metrics_text(const ServerMetrics& server, const EngineStats& engine, const LoopStats& loop,
+                         std::string_view model, const MetricsOptions& options) {
+  std::string out;
+  const std::string labels = fmt::format(R"(model_name="{}",engine="0")", label_value(model));
+  Printer p(out, labels);
+  const SchedulerStats& s = engine.scheduler;
+  const auto number = [](auto value) { return static_cast<double>(value); };
+
+  p.counter("llrt:steps_total", "steps that the device ran", number(s.steps));
+  p.counter("llrt:step_tokens_total", "tokens of all steps: prompt tokens computed and tokens decoded",
+            number(s.step_tokens));
+  p.counter("llrt:step_rows_total", "rows sampled in all steps: tokens generated", number(s.generated_tokens));
+  p.gauge("llrt:rows_per_step", "mean of tokens generated by a step",
+          ratio(number(s.generated_tokens), number(s.steps)));
+  p.counter("llrt:device_seconds_total", "time inside the device", s.step_seconds);
+  p.counter("llrt:host_seconds_total", "time of the engine's thread outside of it, in steps", s.host_seconds);
+  print_steps(p, out, s, labels);
+  p.gauge("llrt:sequences_running", "sequences with a place in the batch", s.running);
+  p.gauge("llrt:sequences_waiting", "sequences accepted that wait for a place", s.waiting);
+  p.gauge("llrt:queued_sequences", "sequences accepted that have not begun", engine.queued_sequences);
+  p.gauge("llrt:queued_tokens", "their prompts' tokens", number(engine.queued_tokens));
+  p.gauge("llrt:kv_pages", "pages of the KV cache", s.pages);
+  p.gauge("llrt:kv_pages_used", "pages that sequences hold", s.pages_used);
+  p.gauge("llrt:kv_pages_cached", "pages kept for prompts to come", s.pages_cached);
+  p.gauge("llrt:kv_pages_free", "pages that can be given out, cached ones among them",
+          number(s.pages) - number(s.pages_used));
+  p.counter("llrt:preemptions_total", "sequences that gave their pages back to others", number(s.preemptions));
+  p.counter("llrt:kv_evictions_total", "cached pages given away", number(s.evictions));
+  p.counter("llrt:kv_page_copies_total", "shared pages copied before they were written", number(s.page_copies));
+  p.counter("llrt:failed_steps_total", "steps that failed", number(s.failed_steps));
+  p.gauge("llrt:seconds_since_progress", "since the engine's thread last turned", engine.since_progress.count());
+  p.counter("llrt:requests_accepted_total", "requests that the engine took", number(engine.accepted));
+  p.counter("llrt:requests_refused_total", "requests answered 429", number(server.refused));
+  p.counter("llrt:malformed_requests_total", "requests that are no HTTP", number(server.malformed));
+  p.counter("llrt:client_disconnects_total", "clients that left before their answer ended", number(server.disconnects));
+  p.counter("llrt:request_timeouts_total", "answers given up at their deadline", number(server.timeouts));
+  p.gauge("llrt:requests_preparing", "requests being read and tokenized", number(server.preparing));
+  p.gauge("llrt:connections", "open connections", number(loop.connections));
+  p.counter("llrt:connections_total", "connections accepted", number(loop.accepted));
+  p.head("llrt:responses_total", "counter", "answers by the hundreds of their status");
+  for (int i = 2; i <= 5; ++i)
+    p.sample("llrt:responses_total", number(server.responses[i]), fmt::format("code=\"{}xx\"", i));
+
+  if (options.vllm) {
+    p.gauge("vllm:num_requests_running", "requests in the batch", s.running);
+    p.gauge("vllm:num_requests_waiting", "requests that wait", number(s.waiting));
+    p.gauge("vllm:kv_cache_usage_perc", "share of the KV cache in use, 0 to 1", ratio(s.pages_used, s.pages));
+    p.counter("vllm:prompt_tokens_total", "prompt tokens", number(s.prompt_tokens));
+    p.counter("vllm:generation_tokens_total", "tokens generated", number(s.generated_tokens));
+    p.counter("vllm:num_preemptions_total", "preemptions", number(s.preemptions));
+    p.counter("vllm:prefix_cache_queries_total", "prompt tokens looked up in the prefix cache",
+              number(s.prefix_queries));
+    p.counter("vllm:prefix_cache_hits_total", "of those, found", number(s.prefix_hits));
+    p.head("vllm:request_success_total", "counter", "requests by how they ended");
+    p.sample("vllm:request_success_total", number(server.finished_stop), "finished_reason=\"stop\"");
+    p.sample("vllm:request_success_total", number(server.finished_length), "finished_reason=\"length\"");
+    p.sample("vllm:request_success_total", number(server.finished_abort), "finished_reason=\"abort\"");
+    p.histogram("vllm:time_to_first_token_seconds", "time to first token", server.time_to_first_token);
+    p.histogram("vllm:inter_token_latency_seconds", "time between tokens", server.inter_token_latency);
+    p.histogram("vllm:e2e_request_latency_seconds", "time of a request", server.end_to_end);
+    p.histogram("vllm:request_queue_time_seconds", "time in the queue", server.queue_time);
+    p.histogram("vllm:request_inference_time_seconds", "time behind the queue", server.inference_time);
+    p.histogram("vllm:request_prefill_time_seconds", "time from there to the first token", server.prefill_time);
+    p.histogram("vllm:request_decode_time_seconds", "time from there to the end", server.decode_time);
+    p.histogram("vllm:request_prompt_tokens", "tokens of a prompt", server.prompt_tokens);
+    p.histogram("vllm:request_generation_tokens", "tokens of an answer", server.generation_tokens);
+    p.histogram("vllm:request_params_max_tokens", "max_tokens asked for", server.max_tokens);
+    p.histogram("vllm:request_params_n", "n asked for", server.n);
+  }
+  if (options.llamacpp) {
+    p.counter("llamacpp:prompt_tokens_total", "prompt tokens", number(s.prompt_tokens));
+    p.counter("llamacpp:tokens_predicted_total", "tokens generated", number(s.generated_tokens));
+    p.counter("llamacpp:n_decode_total", "steps", number(s.steps));
+    p.gauge("llamacpp:n_busy_slots_per_decode", "rows per step", ratio(number(s.generated_tokens), number(s.steps)));
+    p.gauge("llamacpp:requests_processing", "requests in the batch", s.running);
+    p.gauge("llamacpp:requests_deferred", "requests that wait", s.waiting);
+  }
+  return out;
+}
+
+}  // namespace ll::serve
