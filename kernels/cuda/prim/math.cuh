@@ -131,8 +131,8 @@ DEVICE void sine_cosine(float angle, float& sine, float& cosine) {
   cosine = ((quadrant + 1u) & 2u) != 0 ? -b : b;
 }
 
-// 1 / x within 2 ulp for x in [2^-100, 2^100]; NaN stays. Newton's iteration from an error of 12 %: unlike a division it
-// has no slow path, whose call would keep registers from everything around it.
+// 1 / x within 2 ulp for x in [2^-100, 2^100]; NaN stays. Newton's iteration from an error of 12 %: unlike a division
+// it has no slow path, whose call would keep registers from everything around it.
 DEVICE float reciprocal(float x) {
   float y = bits<float>(0x7ef311c7u - bits<u32>(x));
 #pragma unroll
