@@ -86,6 +86,10 @@ int shared_input(const Case& c, size_t output);
 using Outputs = std::vector<std::vector<std::byte>>;
 Outputs run(const Kernel& kernel, Isa isa, const Case& c, int threads);
 
+// AttentionItem list (kernels/cuda/attention_work.h) that the host would make for an attention case on a grid of that
+// many blocks.
+std::vector<std::byte> attention_work_of(const Case& c, uint32_t blocks);
+
 // Expects `got` within `tolerance` of `want`, element by element; a place that is NaN in the reference must be NaN.
 void expect_near(const Case& c, const std::vector<std::vector<double>>& tolerance, const Outputs& got,
                  const Outputs& want);

@@ -9,6 +9,7 @@
 #include <memory>
 #include <thread>
 
+#include "kernels/cuda/attention_work.h"
 #include "kernels/kv_layout.h"
 #include "kernels/quant/formats.h"
 #include "kernels/quant/layouts.h"
@@ -192,6 +193,21 @@ Outputs run(const Kernel& kernel, Isa isa, const Case& c, int threads) {
   for (const Placed& p : scratches)
     EXPECT_TRUE(p.guards_hold()) << "wrote outside its " << scratch_bytes << " scratch bytes";
   return outputs;
+}
+
+std::vector<std::byte> attention_work_of(const Case& c, uint32_t blocks) {
+  const auto indices = [&](size_t i) {
+    std::vector<int32_t> all(c.in[i].bytes.size() / 4);
+    std::memcpy(all.data(), c.in[i].bytes.data(), c.in[i].bytes.size());
+    return all;
+  };
+  const Attrs attrs(c.attrs);
+  std::vector<cuda::AttentionItem> items;
+  cuda::attention_work(
+      {static_cast<int>(blocks), static_cast<int>(attrs.i64("heads")), static_cast<int>(attrs.i64("kv_heads"))},
+      indices(2), indices(3), items);
+  const auto bytes = std::as_bytes(std::span(items));
+  return {bytes.begin(), bytes.end()};
 }
 
 void expect_near(const Case& c, const std::vector<std::vector<double>>& tolerance, const Outputs& got,

@@ -129,22 +129,6 @@ int size_of(const Case& c, Symbol symbol) {
   return 0;
 }
 
-// The work list that the host would make for an attention case; empty for others.
-std::vector<cuda::AttentionItem> work_list(const std::vector<KernelLaunch>& launches, const Case& c) {
-  std::vector<cuda::AttentionItem> items;
-  if (launches.front().instance.function != "attention") return items;
-  const auto indices = [&](size_t i) {
-    std::vector<int32_t> values(c.in[i].bytes.size() / 4);
-    std::memcpy(values.data(), c.in[i].bytes.data(), c.in[i].bytes.size());
-    return values;
-  };
-  const Attrs attrs(c.attrs);
-  cuda::attention_work({static_cast<int>(launches.front().grid[0]), static_cast<int>(attrs.i64("heads")),
-                        static_cast<int>(attrs.i64("kv_heads"))},
-                       indices(2), indices(3), items);
-  return items;
-}
-
 // Runs the launches of one op. Reports writes outside outputs and workspace, and changed inputs, as test failures.
 Result<Outputs> run(cuda::Emulator& emulator, const std::vector<KernelLaunch>& launches, const Case& c, uint64_t seed) {
   std::vector<DeviceTensor> in, out;
@@ -168,12 +152,13 @@ Result<Outputs> run(cuda::Emulator& emulator, const std::vector<KernelLaunch>& l
   const DeviceMemory workspace(workspace_bytes, 16), step_memory(sizeof(cuda::StepSizes), 16);
   std::fill_n(workspace.data(), zeroed, std::byte{0});
   args.workspace = workspace.data();
-  const std::vector<cuda::AttentionItem> items = work_list(launches, c);
-  const DeviceMemory work(std::ssize(items) * int64_t{sizeof(cuda::AttentionItem)}, 16);
-  std::memcpy(work.data(), items.data(), items.size() * sizeof(cuda::AttentionItem));
+  std::vector<std::byte> items;
+  if (launches.front().instance.function == "attention") items = attention_work_of(c, launches.front().grid[0]);
+  const DeviceMemory work(std::ssize(items), 16);
+  std::copy(items.begin(), items.end(), work.data());
   args.work = work.data();
   const cuda::StepSizes step{size_of(c, Symbol::kT), size_of(c, Symbol::kR), size_of(c, Symbol::kS),
-                             static_cast<int>(items.size())};
+                             static_cast<int>(items.size() / sizeof(cuda::AttentionItem))};
   std::memcpy(step_memory.data(), &step, sizeof(step));
   args.step = reinterpret_cast<const cuda::StepSizes*>(step_memory.data());
 

@@ -61,7 +61,8 @@ Status Gpu::launch(const std::string& name, std::array<uint32_t, 3> grid, int th
   const cuda::Driver& d = *driver_;
   const auto function = functions_.find(name);
   if (function == functions_.end()) return error(Code::kInternal, "kernel {} was not prepared", name);
-  if (dynamic_shared > 48u << 10) {
+  // Static and dynamic together may exceed the 48 KiB that need no asking.
+  if (dynamic_shared > 0) {
     TRY(d.check(d.function_set(function->second, static_cast<int>(cuda::FunctionAttribute::kMaxDynamicShared),
                                static_cast<int>(dynamic_shared)),
                 "cuFuncSetAttribute of " + name));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cuda/prim/attention_item.h"
 #include "kernels/numerics.h"
 #include "kernels/quant/layouts.h"
 #include "tests/gpu_check/device.h"
@@ -116,7 +117,12 @@ Result<Outputs> run(Gpu& gpu, const std::vector<KernelLaunch>& launches, const C
   std::fill_n(bytes.begin(), zeroed, std::byte{0});
   const Memory workspace(gpu, bytes);
   args.workspace = workspace.data();
-  const cuda::StepSizes sizes{size_of(c, Symbol::kT), size_of(c, Symbol::kR), size_of(c, Symbol::kS), 0};
+  std::vector<std::byte> items;
+  if (launches.front().instance.function == "attention") items = attention_work_of(c, launches.front().grid[0]);
+  const Memory work(gpu, items);
+  args.work = work.data();
+  const cuda::StepSizes sizes{size_of(c, Symbol::kT), size_of(c, Symbol::kR), size_of(c, Symbol::kS),
+                              static_cast<int>(items.size() / sizeof(cuda::AttentionItem))};
   bytes.resize(sizeof sizes);
   std::memcpy(bytes.data(), &sizes, sizeof sizes);
   const Memory step(gpu, bytes);

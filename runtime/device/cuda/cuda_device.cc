@@ -235,7 +235,7 @@ Status CudaDevice::load_function(uint32_t index, uint32_t dynamic_shared) {
     TRY(check(d_.module_function(&function, module, k.function.data()),
               fmt::format("cuModuleGetFunction of kernel {}", k.function)));
   }
-  if (dynamic_shared <= kSharedWithoutAsking) return {};
+  if (dynamic_shared == 0 || dynamic_shared + k.shared_bytes <= kSharedWithoutAsking) return {};
   if (dynamic_shared + k.shared_bytes > static_cast<uint64_t>(facts_.shared_per_block)) {
     return unsupported("kernel {} wants {} bytes of shared memory, {} has {}", k.function,
                        dynamic_shared + k.shared_bytes, facts_.name, facts_.shared_per_block);
