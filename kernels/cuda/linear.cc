@@ -40,6 +40,9 @@ struct Problem {
   bool halves() const {
     return std::any_of(parts.begin(), parts.end(), [](const Weight& w) { return tile8_parts(w.dtype).halves; });
   }
+  bool mixed() const {
+    return std::any_of(parts.begin(), parts.end(), [&](const Weight& w) { return w.dtype != parts[0].dtype; });
+  }
   // Blocks along N of blocks that take `rows` output rows of one part.
   int64_t row_blocks(int64_t rows) const {
     int64_t blocks = 0;
@@ -74,59 +77,69 @@ double imbalance(const Target& target, int64_t blocks) {
 }
 
 constexpr double kLatency = 1e-6;  // seconds from asking DRAM under load to having
+constexpr double kAsking = 0.4;    // part of its time that a warp of linear_mma has loads on their way
 
 // ---- GEMV
 
 struct GemvTile {
-  int64_t warps, row_tiles;
+  int64_t warps, row_tiles, ahead;
 };
 
 int64_t gemv_shared(const Problem& p, const GemvTile& tile) {
   return p.tiles() * (256 + (p.halves() ? 128 : 64) + tile.row_tiles * 32);
 }
 
-// The kernels keep to 64 registers as compute_75 code; newer assemblers need a few more for some formats.
-int64_t gemv_registers(const Target& target) { return target.sm > 75 ? 72 : 64; }
+// The kernels keep to 64 registers as compute_75 code; newer assemblers, and two formats in one kernel, need a few
+// more. A second unit on its way takes up to 32.
+int64_t gemv_registers(const Problem& p, const Target& target, const GemvTile& tile) {
+  return tile.ahead == 2 ? 104 : target.sm > 75 || p.mixed() ? 72 : 64;
+}
 
 double gemv_seconds(const Problem& p, const Target& target, const GemvTile& tile) {
   const int64_t threads = 32 * tile.warps, blocks = p.row_blocks(8 * tile.row_tiles / p.pairs());
-  const int64_t fit = resident(target, threads, gemv_registers(target), gemv_shared(p, tile));
+  const int64_t fit = resident(target, threads, gemv_registers(p, target, tile), gemv_shared(p, tile));
+  const int64_t iterations = (p.tiles() + 4 * tile.warps - 1) / (4 * tile.warps);
   const double bytes = p.weight_bytes();
   // Activations come from L2, thrice as fast, once a block.
   const double moved = bytes + static_cast<double>(blocks) * 1.25 * static_cast<double>(p.k) / 3;
-  const double lanes = static_cast<double>((p.tiles() + 4 * tile.warps - 1) / (4 * tile.warps) * 4 * tile.warps);
-  const double issued =
-      bytes * 2.2 * lanes / static_cast<double>(p.tiles()) + static_cast<double>(blocks * threads) * 150;
-  // What is on its way at once against what the latency asks for.
-  const double in_flight = std::min(static_cast<double>(blocks), static_cast<double>(fit * target.multiprocessors)) *
-                           static_cast<double>(threads) * 72;
-  const double rate = std::min(target.bytes_per_second, in_flight / kLatency);
-  return std::max(moved / rate, issued / issue_rate(target)) * imbalance(target, blocks) + 2 * kLatency;
+  const double lanes = static_cast<double>(iterations * 4 * tile.warps) / static_cast<double>(p.tiles());
+  const double issued = bytes * 2.2 * lanes + static_cast<double>(blocks * threads) * 200;
+  // A lane waits for memory once for as many units as it has on their way.
+  const double waits = static_cast<double>(2 * iterations * tile.row_tiles) / static_cast<double>(tile.ahead);
+  const double waves = std::max(1.0, static_cast<double>(blocks) / static_cast<double>(fit * target.multiprocessors));
+  const double waited = waits * waves * 1.5 * kLatency;
+  return std::max({moved / target.bytes_per_second * imbalance(target, blocks),
+                   issued / issue_rate(target) * imbalance(target, blocks), waited}) +
+         2 * kLatency;
 }
 
 KernelLaunch gemv_launch(const Problem& p, const Target& target, const GemvTile& tile) {
   KernelLaunch launch;
   launch.instance = {"linear_gemv.cuh", "linear_gemv", p.constants, static_cast<int>(32 * tile.warps), 1};
-  launch.instance.constants.insert(launch.instance.constants.end(),
-                                   {{"kRowTiles", tile.row_tiles}, {"kGroupsToWord", p.halves() ? 1 : 2}});
-  launch.instance.blocks_per_sm = static_cast<int>(std::min<int64_t>(
-      target.blocks_per_sm, target.registers_per_sm / gemv_registers(target) / launch.instance.threads));
+  launch.instance.constants.insert(
+      launch.instance.constants.end(),
+      {{"kRowTiles", tile.row_tiles}, {"kAhead", tile.ahead}, {"kGroupsToWord", p.halves() ? 1 : 2}});
+  launch.instance.blocks_per_sm =
+      static_cast<int>(resident(target, launch.instance.threads, gemv_registers(p, target, tile), 1));
   const int64_t blocks = p.row_blocks(8 * tile.row_tiles / p.pairs());
   launch.grid = {static_cast<uint32_t>(blocks), static_cast<uint32_t>(p.tokens), 1};
-  launch.note = fmt::format("gemv: {} warps along k, {} row tiles, {} blocks, {:.1f} us", tile.warps, tile.row_tiles,
-                            blocks, 1e6 * gemv_seconds(p, target, tile));
+  launch.note = fmt::format("gemv: {} warps along k, {} row tiles, {} ahead, {} blocks, {:.1f} us", tile.warps,
+                            tile.row_tiles, tile.ahead, blocks, 1e6 * gemv_seconds(p, target, tile));
   return launch;
 }
 
 GemvTile choose_gemv(const Problem& p, const Target& target) {
-  GemvTile best{4, p.pairs()};
+  GemvTile best{4, p.pairs(), 1};
   double least = std::numeric_limits<double>::max();
-  for (const int64_t warps : {1, 2, 3, 4, 5, 6, 7, 8}) {
+  const int64_t most = std::min<int64_t>(16, (p.tiles() + 3) / 4);
+  for (int64_t warps = most; warps >= 1; --warps) {
     for (int64_t row_tiles = p.pairs(); row_tiles <= 8 * p.pairs(); row_tiles *= 2) {
-      const GemvTile tile{warps, row_tiles};
-      if (gemv_shared(p, tile) > kStaticShared) continue;
-      const double seconds = gemv_seconds(p, target, tile);
-      if (seconds < least) best = tile, least = seconds;
+      for (const int64_t ahead : {1, 2}) {
+        const GemvTile tile{warps, row_tiles, ahead};
+        if (gemv_shared(p, tile) > kStaticShared) continue;
+        const double seconds = gemv_seconds(p, target, tile);
+        if (seconds < 0.99 * least) best = tile, least = seconds;
+      }
     }
   }
   return best;
@@ -170,7 +183,7 @@ double mma_seconds(const Problem& p, const Target& target, const MmaTile& t) {
                        x_bytes * static_cast<double>(row_blocks) / 3;
   const double in_flight = std::min(static_cast<double>(blocks), static_cast<double>(fit * target.multiprocessors)) *
                            static_cast<double>(t.threads() * t.row_tiles) * 18;
-  const double memory = bytes / std::min(target.bytes_per_second, in_flight / kLatency);
+  const double memory = bytes / std::min(target.bytes_per_second, kAsking * in_flight / kLatency);
   const double waves = std::ceil(static_cast<double>(blocks) / static_cast<double>(fit * target.multiprocessors));
   const double latency = static_cast<double>(2 * rounds) * 0.5 * kLatency * waves;
   return std::max({issue * imbalance(target, blocks), memory * imbalance(target, blocks), latency}) + 2 * kLatency;
@@ -209,14 +222,16 @@ MmaTile choose_mma(const Problem& p, const Target& target) {
   return *best;
 }
 
-// Tuning: linear.kernel 1 gemv, 2 mma; linear.warps and linear.row_tiles of gemv; linear.tile, the number of a row of
-// kMmaTiles.
+// Tuning: linear.kernel 1 gemv, 2 mma; linear.warps, linear.row_tiles and linear.ahead of gemv; linear.tile, the number
+// of a row of kMmaTiles.
 Result<KernelLaunch> launch_of(const Problem& p, const Target& target, const Tuning& tuning) {
   const int64_t kernel = tuned(tuning, "linear.kernel", 0);
   if (kernel < 0 || kernel > 2) return bad_data("linear.kernel is {}, expected 0 to 2", kernel);
   GemvTile gemv = choose_gemv(p, target);
   gemv.warps = tuned(tuning, "linear.warps", gemv.warps);
   gemv.row_tiles = tuned(tuning, "linear.row_tiles", gemv.row_tiles);
+  gemv.ahead = tuned(tuning, "linear.ahead", gemv.ahead);
+  if (gemv.ahead < 1 || gemv.ahead > 2) return bad_data("linear.ahead is {}, expected 1 or 2", gemv.ahead);
   if (gemv.warps < 1 || gemv.warps > 32 || gemv.row_tiles < 1 || gemv.row_tiles > 64 ||
       gemv.row_tiles % p.pairs() != 0) {
     return bad_data("linear.warps and linear.row_tiles are {} and {}, expected 1 to 32 and 1 to 64, even for gates",

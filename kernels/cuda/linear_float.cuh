@@ -124,7 +124,7 @@ DEVICE void float_rows(const Args& args, const Part& part, int first_token, int 
           const bool last = step + 1 == kSteps;
           if (!last || round + 1 < kRounds) fetch(last ? tile + kDepth : tile, last ? 0 : step + 1);
         }
-#pragma unroll 4
+#pragma unroll(C::kTokens > 4 ? 1 : 2)
         for (int k = 0; k < W::kChunk; k += 4) {
           const F32x4 w = *reinterpret_cast<const F32x4*>(turned + lane() * kTurnStride + k);
 #pragma unroll

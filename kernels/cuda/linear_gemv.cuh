@@ -8,8 +8,9 @@
 // bytes a lane, 128 bytes of each tile together. The tiles' sums meet in shared memory and are added in order.
 //
 // C: of linear_parts.cuh, and kRowTiles: row tiles of 8 that a block takes one after another (of kGated pairs of gate
-// and up, so it is even). kThreads = 32 * kWarps. Grid: (row blocks of all parts, tokens).
-// Moves the weights once, 1.25 K of activations a block, 4 bytes a row.
+// and up, so it is even); kAhead: units that a lane has on their way, 1 or 2; kGroupsToWord: 1 where a part's format
+// has halves, else 2. kThreads = 32 * kWarps. Grid: (row blocks of all parts, tokens). Moves the weights once, 1.25 K
+// of activations a block, 4 bytes a row.
 #pragma once
 
 #include "linear_format.cuh"
@@ -130,48 +131,76 @@ DEVICE void gemv_rows(const Part& part, const GemvShared<C>& shared, const u8* x
       minimum((part.rows + kTileRows - 1) / kTileRows - first_row_tile, C::kRowTiles / kPairs) * kPairs;
   // Where this lane is: a unit of a tile, of the row tile that is so many further than the block's first. Lanes past
   // the last tile take it again; their sums are not kept. Offsets fit 32 bits: lower() says so.
-  int row_tile = 0, tile = first_tile, unit = 0;
-  u32 at = 0;  // the tile's place
-  const auto clamped = [&] { return kTiles % (4 * kWarps) == 0 ? tile : minimum(tile, kTiles - 1); };
-  const auto place = [&] {
-    at = static_cast<u32>((first_row_tile + row_tile / kPairs) * kTiles + clamped()) * F::kBytes;
+  struct Place {
+    int row_tile, tile, unit;
+    u32 at;  // byte of the tile
   };
-  Codes<F> codes[4];
-  Scales<F> scales;
-  const auto load = [&] {
-    const u8* base = kPairs == 2 && row_tile % 2 != 0 ? part.up : part.weights;
-    load_scales<F>(scales, base, at, unit, row);
+  const auto clamped = [&](int tile) { return kTiles % (4 * kWarps) == 0 ? tile : minimum(tile, kTiles - 1); };
+  const auto find = [&](Place& p) {
+    p.at = static_cast<u32>((first_row_tile + p.row_tile / kPairs) * kTiles + clamped(p.tile)) * F::kBytes;
+  };
+  // False past the end.
+  const auto advance = [&](Place& p) {
+    if (++p.unit < F::kUnits) return true;
+    p.unit = 0;
+    p.tile += 4 * kWarps;
+    if (p.tile >= first_tile + kIterations * 4 * kWarps) {
+      p.tile = first_tile;
+      if (++p.row_tile == row_tiles) return false;
+    }
+    find(p);
+    return true;
+  };
+  Codes<F> codes[C::kAhead][4];
+  Scales<F> scales[C::kAhead];
+  const auto load = [&](int buffer, const Place& p) {
+    const u8* base = kPairs == 2 && p.row_tile % 2 != 0 ? part.up : part.weights;
+    load_scales<F>(scales[buffer], base, p.at, p.unit, row);
 #pragma unroll
-    for (int c = 0; c < 4; ++c) load_codes<F>(codes[c], base, at, unit, 8 * c, row);
+    for (int c = 0; c < 4; ++c) load_codes<F>(codes[buffer][c], base, p.at, p.unit, 8 * c, row);
   };
 
   // Weights do not depend on the activations: they are on their way while these are staged.
-  place();
-  load();
+  Place now{0, first_tile, 0, 0};
+  find(now);
+  Place next = now;
+  bool more = true;
+#pragma unroll
+  for (int i = 0; i < C::kAhead; ++i) {
+    if (more) {
+      load(i, next);
+      more = advance(next);
+    }
+  }
   stage_token<C, F>(x, shared);
   sync_block();
 
   float sum = 0;
+  bool on = true;
 #pragma unroll 1
-  while (true) {
-    const int group = clamped() * kTileGroups + unit * F::kGroups;
-    unrolled<F::kGroups / 2>([&](auto p) {
-      // Not all of a unit's activations at once: they would not fit 64 registers.
-      if constexpr (p.value > 0) sync_warp();
-      sum = dot_pair<C, F, p.value>(sum, codes, scales, shared, group);
-    });
-    if (++unit == F::kUnits) {
-      if (kTiles % (4 * kWarps) == 0 || tile < kTiles) shared.sums[(row_tile * kTiles + tile) * kTileRows + row] = sum;
-      sum = 0;
-      unit = 0;
-      tile += 4 * kWarps;
-      if (tile >= first_tile + kIterations * 4 * kWarps) {
-        tile = first_tile;
-        if (++row_tile == row_tiles) break;
+  while (on) {
+#pragma unroll
+    for (int i = 0; i < C::kAhead; ++i) {
+      const int group = clamped(now.tile) * kTileGroups + now.unit * F::kGroups;
+      unrolled<F::kGroups / 2>([&](auto p) {
+        // Not all of a unit's activations at once: they would not fit the registers.
+        if constexpr (p.value > 0) sync_warp();
+        sum = dot_pair<C, F, p.value>(sum, codes[i], scales[i], shared, group);
+      });
+      if (now.unit == F::kUnits - 1) {
+        if (kTiles % (4 * kWarps) == 0 || now.tile < kTiles) {
+          shared.sums[(now.row_tile * kTiles + now.tile) * kTileRows + row] = sum;
+        }
+        sum = 0;
       }
-      place();
+      on = advance(now);
+      if constexpr (C::kAhead == 1) {
+        if (on) load(0, now);
+      } else if (more) {
+        load(i, next);
+        more = advance(next);
+      }
     }
-    load();
   }
 }
 

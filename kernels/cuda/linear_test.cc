@@ -89,7 +89,8 @@ TEST_P(CudaLinear, BitsDoNotDependOnKernelTileOrBatch) {
     const int64_t distances[] = {q8a_row_bytes(k), 0};
     const PlacedLaunch spec{{in, out, Attrs()}, distances};
     std::vector<KernelLaunch> launches;
-    std::vector<Tuning> choices = {{{"linear.kernel", 1}}, {{"linear.kernel", 1}, {"linear.warps", 3}}};
+    std::vector<Tuning> choices = {{{"linear.kernel", 1}, {"linear.ahead", 1}},
+                                   {{"linear.kernel", 1}, {"linear.warps", 3}, {"linear.ahead", 2}}};
     for (const int64_t tile : {0, 2, 4, 7}) choices.push_back({{"linear.kernel", 2}, {"linear.tile", tile}});
     std::vector<Instance> instances;
     for (const Tuning& tuning : choices) {
