@@ -13,7 +13,8 @@ OpLaunch::OpLaunch(const ir::Graph& graph, const ir::Op& op) {
   for (const ir::OpResult& r : op.results) out.push_back(r.type);
   for (const auto& [key, value] : op.attrs.all()) {
     const auto reserved = ir::reserved_attrs();
-    if (std::any_of(reserved.begin(), reserved.end(), [&](const ir::AttrDef& d) { return d.name == key; })) continue;
+    const auto is_key = [name = std::string_view(key)](const ir::AttrDef& d) { return d.name == name; };
+    if (std::any_of(reserved.begin(), reserved.end(), is_key)) continue;
     if (const auto* i = std::get_if<int64_t>(&value)) attrs.push_back({key, *i});
     if (const auto* f = std::get_if<double>(&value)) attrs.push_back({key, *f});
     if (const auto* s = std::get_if<std::string>(&value)) attrs.push_back({key, std::string_view(*s)});
