@@ -224,6 +224,8 @@ Result<GpuCode> Nvrtc::compile(const std::string& source, const std::string& nam
   const std::unique_ptr<void, std::function<void(void*)>> owner(program, [&](void* p) { f.destroy(&p); });
   const bool assembled = target.isa < target.sm;
   std::vector<std::string> options = cuda::device_options();
+  options.push_back(
+      "--device-as-default-execution-space");  // NVRTC asks it for generic lambdas within device functions
   options.push_back(fmt::format("--gpu-architecture={}_{}", assembled ? "compute" : "sm", target.isa));
   std::vector<const char*> arguments;
   for (const std::string& o : options) arguments.push_back(o.c_str());
