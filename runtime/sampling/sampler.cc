@@ -179,7 +179,7 @@ void Sampler::truncate(std::span<const float> logits, float largest, const Sampl
     for (size_t i = 0; i < vocab; ++i) candidates_[i] = {logits[i], static_cast<int32_t>(i)};
   }
   if (params.typical_p < 1) {
-    keep_typical(params.typical_p);
+    keep_typical(largest, params);
     weigh(largest, params.temperature);
   }
   if (params.top_p < 1) {
@@ -196,12 +196,18 @@ void Sampler::truncate(std::span<const float> logits, float largest, const Sampl
 
 // Keeps the fewest tokens whose surprise is nearest to its expectation and that together hold typical_p; most likely
 // first.
-void Sampler::keep_typical(float typical_p) {
-  const double total = std::accumulate(weights_.begin(), weights_.end(), 0.0);
-  double entropy = 0;
-  for (const double w : weights_) {
-    if (w > 0) entropy -= w / total * std::log(w / total);
+void Sampler::keep_typical(float largest, const SampleParams& params) {
+  const auto x = [&](const Candidate& c) {
+    return (static_cast<double>(c.logit) - static_cast<double>(largest)) / static_cast<double>(params.temperature);
+  };
+  // The surprise of a token is log(total) - x; the logarithm cancels in its distance to the expectation.
+  double total = 0, expected = 0;
+  for (size_t i = 0; i < weights_.size(); ++i) {
+    if (weights_[i] == 0) continue;
+    total += weights_[i];
+    expected += weights_[i] * x(candidates_[i]);
   }
+  expected /= total;
   struct Ranked {
     double distance, weight;
     Candidate candidate;
@@ -209,20 +215,30 @@ void Sampler::keep_typical(float typical_p) {
   std::vector<Ranked> ranked;
   ranked.reserve(weights_.size());
   for (size_t i = 0; i < weights_.size(); ++i) {
-    if (weights_[i] > 0) {
-      ranked.push_back({std::abs(-std::log(weights_[i] / total) - entropy), weights_[i], candidates_[i]});
+    if (weights_[i] > 0) ranked.push_back({std::abs(x(candidates_[i]) - expected), weights_[i], candidates_[i]});
+  }
+  const auto nearer = [](const Ranked& a, const Ranked& b) {
+    return a.distance != b.distance ? a.distance < b.distance : more_likely(a.candidate, b.candidate);
+  };
+  // Where the sum reaches typical_p is found by halving, so that few tokens need an order of their own.
+  const double wanted = static_cast<double>(params.typical_p) * total;
+  auto begin = ranked.begin(), end = ranked.end();
+  double sum = 0;
+  while (end - begin > 64) {
+    const auto middle = begin + (end - begin) / 2;
+    std::nth_element(begin, middle, end, nearer);
+    const double half = std::accumulate(begin, middle, sum, [](double s, const Ranked& r) { return s + r.weight; });
+    if (half >= wanted) {
+      end = middle;
+    } else {
+      begin = middle;
+      sum = half;
     }
   }
-  std::sort(ranked.begin(), ranked.end(), [](const Ranked& a, const Ranked& b) {
-    return a.distance != b.distance ? a.distance < b.distance : more_likely(a.candidate, b.candidate);
-  });
-  double sum = 0;
+  std::sort(begin, end, nearer);
+  while (begin != end && (begin == ranked.begin() || sum < wanted)) sum += (begin++)->weight;
   candidates_.clear();
-  for (const Ranked& r : ranked) {
-    if (!candidates_.empty() && sum >= static_cast<double>(typical_p) * total) break;
-    sum += r.weight;
-    candidates_.push_back(r.candidate);
-  }
+  for (auto it = ranked.begin(); it != begin; ++it) candidates_.push_back(it->candidate);
   std::sort(candidates_.begin(), candidates_.end(), more_likely);
 }
 

@@ -25,7 +25,7 @@ class Sampler {
   std::span<const float> edit(std::span<const float> logits, const RowSampling& row);
   void mirostat(std::span<const float> logits, float largest, const SampleParams& params, float mu);
   void truncate(std::span<const float> logits, float largest, const SampleParams& params);
-  void keep_typical(float typical_p);
+  void keep_typical(float largest, const SampleParams& params);
   void keep_top_p(float top_p, double total);
   void exclude_top(const RowSampling& row);
   void weigh(float largest, float temperature);
