@@ -198,7 +198,10 @@ void Scheduler::Core::run() {
   stats.step_tokens += chosen_tokens;
   cost.observe(chosen_tokens, seconds);
   if (chosen_tokens == chosen.size()) decode_cost.observe(chosen_tokens, seconds);
+  const uint64_t generated = stats.generated_tokens;
   take_results(*sampled);
+  const auto more = static_cast<uint32_t>(stats.generated_tokens - generated);
+  note_demand(chosen_tokens - std::min(chosen_tokens, more), more);
 }
 
 void Scheduler::Core::take_results(std::span<const SampledToken> sampled) {

@@ -23,7 +23,8 @@ struct SchedulerOptions {
   // Tokens of a step at most; 0: what the plan's largest program holds.
   uint32_t max_step_tokens = 0;
   // While others decode, prompts are cut into chunks such that a step takes at most so many times as long as without
-  // them, as measured steps predict. 0: as much as a step holds.
+  // them, as measured steps predict, or holds as many prompt tokens as have been wanted lately, if those are more. 0:
+  // as much as a step holds.
   double prefill_stretch = 1.6;
   // Waiting time that one level of priority outweighs.
   Seconds priority_step{10};

@@ -81,6 +81,8 @@ struct Scheduler::Core {
   void choose_decodes(const Answer* only, size_t most);
   void choose_prefill(Answer& a, uint32_t& budget);
   uint32_t prefill_budget();
+  uint32_t present() const;
+  void note_demand(uint32_t prompt_tokens, uint32_t generated);
   uint32_t rows_left() const;
 
   // scheduler.cc
@@ -103,6 +105,8 @@ struct Scheduler::Core {
   std::function<Seconds()> clock;
   // Of all steps, and of those in which all decode: what others wait for must not creep into what they are used to.
   StepCost cost, decode_cost;
+  // Prompt tokens computed and tokens generated lately; older ones count less and less.
+  double recent_prompt = 0, recent_generated = 0;
   uint32_t most_step_tokens = 0, places = 0, most_tokens = 0;
 
   std::map<RequestId, std::unique_ptr<Group>> groups;

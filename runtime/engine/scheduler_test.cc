@@ -214,6 +214,46 @@ TEST(Scheduler, ALongPromptStretchesTheStepsOfOthersByTheFactorAtMost) {
   }
 }
 
+// Streams that ask again and again: whatever the share of prompts, most streams decode in most steps, and steps are
+// alike.
+TEST(Scheduler, PromptsAreWorkedOffAsFastAsTheyAreWanted) {
+  for (const uint32_t prompt : {20U, 270U, 800U}) {
+    Shape shape;
+    shape.context = 2048;
+    shape.pages = 8000;
+    shape.max_batch = shape.max_rows = 16;
+    shape.max_tokens = 512;
+    SchedulerOptions options;
+    options.prefix_cache = false;
+    Rig rig(shape, options);
+    rig.world.step_seconds = 0.0005;
+    rig.world.token_seconds = 0.0002;
+    uint32_t submitted = 0;
+    std::map<RequestId, bool> open;
+    while (submitted < 16 * 4 || !open.empty()) {
+      std::erase_if(open, [&](const auto& o) { return rig.outcomes[o.first].done.has_value(); });
+      while (open.size() < 16 && submitted < 16 * 4) {
+        ++submitted;
+        open[rig.submit(ask(text(prompt + submitted % 9, submitted), 120 + submitted % 17))] = true;
+      }
+      rig.tick();
+    }
+    rig.run();
+    rig.expect_answers();
+    const SchedulerStats& stats = rig->stats();
+    EXPECT_GE(static_cast<double>(stats.generated_tokens) / static_cast<double>(stats.steps), 12) << prompt;
+    std::vector<double> gaps;
+    for (const auto& [id, o] : rig.outcomes) {
+      for (size_t i = 1; i < o.times.size(); ++i) gaps.push_back(o.times[i] - o.times[i - 1]);
+    }
+    std::sort(gaps.begin(), gaps.end());
+    printf("%u: %.1f tokens/step, gaps p50 %.2f p90 %.2f p99 %.2f ms\n", prompt,
+           double(stats.generated_tokens) / double(stats.steps), gaps[gaps.size() / 2] * 1e3,
+           gaps[gaps.size() * 9 / 10] * 1e3, gaps[gaps.size() * 99 / 100] * 1e3);
+    EXPECT_LE(gaps[gaps.size() * 99 / 100], 2 * gaps[gaps.size() / 2]) << prompt;
+  }
+}
+
 TEST(Scheduler, WithoutAFactorAPromptTakesAllThatAStepHolds) {
   SchedulerOptions options;
   options.prefill_stretch = 0;
