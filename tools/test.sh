@@ -23,9 +23,9 @@ if [ "${1:-}" != "--release-only" ]; then
     ctest --test-dir build/asan --parallel "$jobs" --output-on-failure -LE "e2e|slow"
 
   stage "thread sanitizer: build"
-  build tsan runtime_test api_test
+  build tsan runtime_test api_test serve_test
   stage "thread sanitizer: test"
-  TSAN_OPTIONS=halt_on_error=1 ctest --test-dir build/tsan --parallel "$jobs" --output-on-failure -R '^(runtime|api)\.'
+  TSAN_OPTIONS=halt_on_error=1 ctest --test-dir build/tsan --parallel "$jobs" --output-on-failure -R '^(runtime|api|serve)\.'
 fi
 
 stage "release: build"

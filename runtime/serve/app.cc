@@ -92,7 +92,7 @@ std::span<const Route> routes() {
 App::App(AppOptions options)
     : options_(std::move(options)),
       access_(options_.access),
-      log_(static_cast<LogLevel>(std::clamp(options_.log_level, 0, 2))),
+      log_(static_cast<LogLevel>(1 + std::clamp(options_.log_level, 0, 2))),
       workers_(std::make_unique<WorkerPool>(kWorkers)) {
   uint64_t random = 0;
   if (getrandom(&random, sizeof random, 0) < 0)
@@ -505,7 +505,7 @@ void App::drain() {
   now_ = now();
   draining_ = true;
   drain_until_ = now_ + options_.drain_timeout;
-  log_.line(LogLevel::kInfo, "draining",
+  log_.line(LogLevel::kNotice, "draining",
             [&](JsonWriter& json) { json.integer("unfinished", static_cast<int64_t>(generations_.size())); });
   loop_->drain();
 }

@@ -31,7 +31,7 @@ void Log::line(LogLevel level, std::string_view event, const std::function<void(
   const std::time_t second = static_cast<std::time_t>(second_);
   std::tm utc{};
   gmtime_r(&second, &utc);
-  constexpr const char* kNames[] = {"error", "info", "debug"};
+  constexpr const char* kNames[] = {"error", "notice", "info", "debug"};
   std::string text;
   JsonWriter json(text);
   json.begin_object();

@@ -10,7 +10,12 @@
 
 namespace ll::serve {
 
-enum class LogLevel : uint8_t { kError, kInfo, kDebug };
+enum class LogLevel : uint8_t {
+  kError,
+  kNotice,  // starting and ending
+  kInfo,    // requests
+  kDebug
+};
 
 // Lines beyond a thousand a second are counted and dropped, and so are those that stderr has no room for: logging never
 // waits. The event loop's thread alone uses it.

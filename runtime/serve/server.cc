@@ -111,7 +111,7 @@ Status serve(const ServeOptions& options) {
         options.host);
   }
   app.attach(loop.get());
-  app.log().line(LogLevel::kInfo, "listening", [&](JsonWriter& json) {
+  app.log().line(LogLevel::kNotice, "listening", [&](JsonWriter& json) {
     json.key("addresses").begin_array();
     for (const std::string& address : loop->addresses()) json.string(address);
     json.end_array();
@@ -124,7 +124,7 @@ Status serve(const ServeOptions& options) {
     loop->post([&] {
       if (!loading) return loop->stop();
       app.ready(loaded.engine.get(), loaded.model, queue_of(options, **loaded.plan));
-      app.log().line(LogLevel::kInfo, "ready", [&](JsonWriter& json) {
+      app.log().line(LogLevel::kNotice, "ready", [&](JsonWriter& json) {
         json.string("model", loaded.model->name).integer("context_length", loaded.model->context_length);
         json.integer("max_batch", (**loaded.plan).max_batch).integer("threads", loaded.engine->device().threads);
       });
@@ -144,7 +144,7 @@ Status serve(const ServeOptions& options) {
   loop.reset();
   TRY(std::move(loading));
   if (app.failed()) return error(Code::kRetry, "the device was lost");
-  app.log().line(LogLevel::kInfo, "stopped");
+  app.log().line(LogLevel::kNotice, "stopped");
   return {};
 }
 

@@ -42,7 +42,7 @@ struct ServeOptions {
 
   bool metrics_vllm = true, metrics_llamacpp = false;
   bool metrics_public = false;  // /metrics without a key
-  int log_level = 1;            // 0: errors, 1: requests too, 2: connections too
+  int log_level = 1;            // 0: starting, ending and errors; 1: requests too; 2: everything
 };
 
 // Serves until SIGTERM or SIGINT and then until what was accepted is answered, for drain_timeout at most; a second

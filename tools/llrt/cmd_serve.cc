@@ -100,7 +100,7 @@ Command add_serve(CLI::App& app) {
       "--metrics-llamacpp", [options] { options->metrics_llamacpp = true; }, "print llama.cpp's metric names too");
   app.add_flag_callback(
       "--no-metrics-vllm", [options] { options->metrics_vllm = false; }, "do not print vLLM's metric names");
-  app.add_option("--log-level", o.log_level, "0: errors, 1: requests too, 2: everything")
+  app.add_option("--log-level", o.log_level, "0: starting, ending and errors; 1: requests too; 2: everything")
       ->check(CLI::Range(0, 2))
       ->capture_default_str();
   app.footer(
