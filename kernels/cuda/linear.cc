@@ -32,7 +32,7 @@ struct Weight {
 struct Problem {
   Kind kind = kKindLinear;
   std::vector<Weight> parts;  // of kKindGated the gate, whose likeness the up projection is
-  int64_t first_weight = 1, k = 0, tokens = 0;
+  int64_t first_weight = 1, first_column = 0, k = 0, tokens = 0;
   std::vector<std::pair<std::string, int64_t>> constants;  // that no tile changes
 
   int64_t pairs() const { return kind == kKindGated ? 2 : 1; }
@@ -77,7 +77,7 @@ double imbalance(const Target& target, int64_t blocks) {
 }
 
 constexpr double kLatency = 1e-6;  // seconds from asking DRAM under load to having
-constexpr double kAsking = 0.4;    // part of its time that a warp of linear_mma has loads on their way
+constexpr double kAsking = 0.7;    // part of its time that a warp of linear_mma has loads on their way
 
 // ---- GEMV
 
@@ -149,6 +149,7 @@ GemvTile choose_gemv(const Problem& p, const Target& target) {
 
 struct MmaTile {
   int64_t row_warps, token_warps, depth_warps, row_tiles, token_tiles;
+  int64_t halves;     // of a tile, that a stage takes
   int64_t registers;  // that its code keeps to
 
   int64_t threads() const { return 32 * row_warps * token_warps * depth_warps; }
@@ -156,15 +157,15 @@ struct MmaTile {
   int64_t tokens() const { return 8 * token_warps * token_tiles; }
 };
 
-// Which shapes are compiled for; two row tiles everywhere, so that gate and up share a warp.
+// What is compiled for; two row tiles everywhere, so that gate and up share a warp.
 constexpr MmaTile kMmaTiles[] = {
-    {2, 1, 4, 2, 1, 104}, {4, 1, 2, 2, 1, 104}, {1, 1, 8, 2, 1, 104}, {2, 1, 4, 2, 2, 128},
-    {4, 1, 2, 2, 2, 128}, {2, 1, 2, 2, 4, 168}, {4, 1, 1, 2, 4, 168}, {2, 2, 1, 2, 4, 168},
+    {2, 1, 4, 2, 1, 2, 128}, {4, 1, 2, 2, 1, 2, 128}, {1, 1, 4, 2, 1, 2, 168}, {2, 1, 4, 2, 2, 1, 128},
+    {4, 1, 2, 2, 2, 1, 128}, {2, 1, 2, 2, 4, 1, 224}, {4, 1, 1, 2, 4, 1, 168}, {2, 2, 1, 2, 4, 1, 168},
 };
 
 int64_t mma_shared(const Problem& p, const MmaTile& t) {
   const int64_t exchange = t.depth_warps > 1 ? t.threads() * t.row_tiles * 2 * t.token_tiles * 4 : 0;
-  return 2 * t.depth_warps * t.tokens() * (128 + (p.halves() ? 64 : 32)) + exchange;
+  return 2 * t.depth_warps * t.tokens() * t.halves * (128 + (p.halves() ? 64 : 32)) + exchange;
 }
 
 double mma_seconds(const Problem& p, const Target& target, const MmaTile& t) {
@@ -182,10 +183,10 @@ double mma_seconds(const Problem& p, const Target& target, const MmaTile& t) {
   const double bytes = p.weight_bytes() * (1 + static_cast<double>(token_blocks - 1) / 3) +
                        x_bytes * static_cast<double>(row_blocks) / 3;
   const double in_flight = std::min(static_cast<double>(blocks), static_cast<double>(fit * target.multiprocessors)) *
-                           static_cast<double>(t.threads() * t.row_tiles) * 18;
+                           static_cast<double>(t.threads() * t.row_tiles * t.halves) * 18;
   const double memory = bytes / std::min(target.bytes_per_second, kAsking * in_flight / kLatency);
   const double waves = std::ceil(static_cast<double>(blocks) / static_cast<double>(fit * target.multiprocessors));
-  const double latency = static_cast<double>(2 * rounds) * 0.5 * kLatency * waves;
+  const double latency = static_cast<double>(2 / t.halves * rounds) * kLatency * waves;
   return std::max({issue * imbalance(target, blocks), memory * imbalance(target, blocks), latency}) + 2 * kLatency;
 }
 
@@ -199,6 +200,7 @@ KernelLaunch mma_launch(const Problem& p, const Target& target, const MmaTile& t
                                                                      {"kDepthWarps", t.depth_warps},
                                                                      {"kRowTiles", t.row_tiles},
                                                                      {"kTokenTiles", t.token_tiles},
+                                                                     {"kHalves", t.halves},
                                                                      {"kTokenBlocks", token_blocks},
                                                                      {"kSwizzle", std::min<int64_t>(8, token_blocks)},
                                                                      {"kGroupsToWord", p.halves() ? 1 : 2}});
@@ -222,6 +224,11 @@ MmaTile choose_mma(const Problem& p, const Target& target) {
   return *best;
 }
 
+bool uses_mma(const Problem& p, const Tuning& tuning) {
+  const int64_t kernel = tuned(tuning, "linear.kernel", 0);
+  return kernel == 2 || (kernel == 0 && (p.tokens > 1 || gemv_shared(p, {1, p.pairs(), 1}) > kStaticShared));
+}
+
 // Tuning: linear.kernel 1 gemv, 2 mma; linear.warps, linear.row_tiles and linear.ahead of gemv; linear.tile, the number
 // of a row of kMmaTiles.
 Result<KernelLaunch> launch_of(const Problem& p, const Target& target, const Tuning& tuning) {
@@ -237,9 +244,13 @@ Result<KernelLaunch> launch_of(const Problem& p, const Target& target, const Tun
     return bad_data("linear.warps and linear.row_tiles are {} and {}, expected 1 to 32 and 1 to 64, even for gates",
                     gemv.warps, gemv.row_tiles);
   }
-  const bool fits = gemv_shared(p, gemv) <= kStaticShared;
-  if (kernel == 1 && !fits) return bad_data("linear.kernel is 1 where a token has no room in shared memory");
-  if (kernel == 1 || (kernel == 0 && p.tokens <= 1 && fits)) return gemv_launch(p, target, gemv);
+  if (!uses_mma(p, tuning)) {
+    if (gemv_shared(p, gemv) > kStaticShared) {
+      return bad_data("linear.row_tiles is {}, expected what {} bytes of shared memory hold", gemv.row_tiles,
+                      kStaticShared);
+    }
+    return gemv_launch(p, target, gemv);
+  }
   const int64_t tile = tuned(tuning, "linear.tile", -1);
   if (tile < -1 || tile >= std::ssize(kMmaTiles)) {
     return bad_data("linear.tile is {}, expected 0 to {}", tile, std::ssize(kMmaTiles) - 1);
@@ -254,6 +265,7 @@ Status add_constants(Problem& p, const PlacedLaunch& spec, const LinearRoles& ro
   p.constants = {{"kForm", p.kind},
                  {"kParts", std::ssize(p.parts)},
                  {"kFirstWeight", p.first_weight},
+                 {"kFirstColumn", p.first_column},
                  {"kColumns", p.k},
                  {"kAct", act},
                  {"kBias", at > 0 ? at + p.first_weight - 1 : 0},
@@ -315,14 +327,26 @@ Status lower_q8(LinearForm form, const PlacedLaunch& spec, const Target& target,
   p.k = spec.in[0].last().value;
   p.tokens = spec.in[0].dim(0).value;
   const int64_t act = form == LinearForm::kGated ? static_cast<int64_t>(*find_activation(spec.attrs.text("act"))) : 0;
-  const auto append = [&](Kind kind, std::vector<Weight> parts, int64_t first_weight, uint64_t workspace) -> Status {
+  const auto append = [&](Kind kind, const std::vector<Weight>& parts, int64_t first_weight,
+                          uint64_t workspace) -> Status {
     p.kind = kind;
-    p.parts = std::move(parts);
-    p.first_weight = first_weight;
-    TRY(add_constants(p, spec, roles, act));
-    TRY_ASSIGN(KernelLaunch launch, launch_of(p, target, tuning));
-    launch.workspace = workspace;
-    out.push_back(std::move(launch));
+    p.first_column = 0;
+    for (size_t i = 0; i < parts.size();) {
+      // Only GEMV, which is a few microseconds, is worth one kernel for several types; and with many tokens one kernel
+      // for each part is faster: the weights' address is a constant.
+      size_t end = parts.size();
+      if (uses_mma(p, tuning)) {
+        end = i + 1;
+        while (p.tokens <= 64 && end < parts.size() && parts[end].dtype == parts[i].dtype) ++end;
+      }
+      p.parts.assign(parts.begin() + static_cast<std::ptrdiff_t>(i), parts.begin() + static_cast<std::ptrdiff_t>(end));
+      p.first_weight = first_weight + static_cast<int64_t>(i);
+      TRY(add_constants(p, spec, roles, act));
+      TRY_ASSIGN(KernelLaunch launch, launch_of(p, target, tuning));
+      launch.workspace = workspace;
+      out.push_back(std::move(launch));
+      for (; i < end; ++i) p.first_column += parts[i].rows;
+    }
     return {};
   };
   return append_form(form, weights, p.tokens, append);

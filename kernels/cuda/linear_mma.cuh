@@ -4,15 +4,16 @@
 //   y[t, n] = sum over k of w[n, k] * x[t, k]      forms, biases, residual: kernels/ref/linear.h
 //
 // int8 mma m8n8k16, weights as the 8-row operand a: a lane loads what it multiplies, from global memory to registers.
-// Activations go through shared memory, half a tile (128 k) at a time, double buffered through registers; they lie
-// there as lanes take them, 16 bytes for two groups. Integer sums start at the bits of 1.5 * 2^23, so that they are
-// floats as they come; this one subtraction replaces a conversion, of which Turing does four a clock.
+// Activations go through shared memory, kHalves half tiles (128 k each) at a time, double buffered through registers;
+// they lie there as lanes take them, 16 bytes for two groups. Integer sums start at the bits of 1.5 * 2^23, so that
+// they are floats as they come; this one subtraction replaces a conversion, of which Turing does four a clock.
 //
 // A block of kRowWarps * kTokenWarps * kDepthWarps warps takes kRowWarps * kRowTiles * 8 rows (of kGated half of them,
 // gate and up in turn) and kTokenWarps * kTokenTiles * 8 tokens. With kDepthWarps > 1 warps take tiles of K in turn and
 // exchange the tiles' sums through shared memory, to add them in order.
 //
 // C: of linear_parts.cuh, and kRowWarps, kTokenWarps, kDepthWarps, kRowTiles (even for kGated), kTokenTiles,
+// kHalves (1 or 2, of a tile: a stage),
 // kTokenBlocks (blocks along T of the grid), kSwizzle (token blocks that neighbouring blocks share rows with).
 // Grid: (row blocks of all parts * kTokenBlocks).
 // Moves the weights once a token block, the activations once a row block, 4 bytes a row and token.
@@ -34,8 +35,12 @@ struct MmaShape {
   static constexpr int kPairs = C::kForm == kGated ? 2 : 1;
   static constexpr int kRows = C::kRowWarps * C::kRowTiles * kTileRows / kPairs;  // of the output
   static constexpr int kTokens = C::kTokenWarps * C::kTokenTiles * 8;
-  // Shared memory, in units of 16 bytes: a stage is half a tile for each depth warp.
-  static constexpr int kStageCodes = C::kDepthWarps * kTokens * 8, kStageGroups = C::kDepthWarps * kTokens * 4;
+  static constexpr int kTileStages = 2 / C::kHalves;  // of a tile
+  // Of a stage and depth warp, of each token: runs of 16 codes, groups of 32.
+  static constexpr int kRuns = 8 * C::kHalves, kGroups = 4 * C::kHalves;
+  // Shared memory of a stage, in units of 16 bytes.
+  static constexpr int kStageCodes = C::kDepthWarps * kTokens * kRuns,
+                       kStageGroups = C::kDepthWarps * kTokens * kGroups;
   static constexpr int kCodeLoads = (kStageCodes + C::kThreads - 1) / C::kThreads;
   static constexpr int kGroupLoads = (kStageGroups + C::kThreads - 1) / C::kThreads;
   static constexpr int kSums = 2 * C::kTokenTiles;  // of a lane and row tile
@@ -54,22 +59,24 @@ struct Staged {
 // What a stage is made of, in the order that threads take it. First all 16-byte runs of codes: token-major in a depth
 // warp's half tile, so that 8 threads read 128 bytes of a row.
 struct StageCode {
-  int depth, token, run;  // run 0..7 of 16 codes
+  int depth, token, run;  // of 16 codes
 };
 template <class C>
 DEVICE StageCode stage_code(int i) {
-  return {i / (8 * MmaShape<C>::kTokens), i / 8 % MmaShape<C>::kTokens, i % 8};
+  return {i / (MmaShape<C>::kRuns * MmaShape<C>::kTokens), i / MmaShape<C>::kRuns % MmaShape<C>::kTokens,
+          i % MmaShape<C>::kRuns};
 }
 struct StageGroup {
-  int depth, token, group;  // of the half tile
+  int depth, token, group;
 };
 template <class C>
 DEVICE StageGroup stage_group(int i) {
-  return {i / (4 * MmaShape<C>::kTokens), i / 4 % MmaShape<C>::kTokens, i % 4};
+  return {i / (MmaShape<C>::kGroups * MmaShape<C>::kTokens), i / MmaShape<C>::kGroups % MmaShape<C>::kTokens,
+          i % MmaShape<C>::kGroups};
 }
 
-// Stage s: half s % 2 of tiles s / 2 * kDepthWarps .. of tokens from first_token on; zeros past K and past the last
-// token.
+// Stage s: its part of the tiles s / kTileStages * kDepthWarps .. of tokens from first_token on; zeros past K and past
+// the last token.
 template <class C>
 DEVICE void fetch_stage(Staged<C>& staged, const u8* x, int first_token, int tokens, int s) {
   using Shape = MmaShape<C>;
@@ -78,8 +85,8 @@ DEVICE void fetch_stage(Staged<C>& staged, const u8* x, int first_token, int tok
   for (int j = 0; j < Shape::kCodeLoads; ++j) {
     const int i = j * C::kThreads + static_cast<int>(threadIdx.x);
     const StageCode at = stage_code<C>(i);
-    const int token = first_token + at.token,
-              k = (s / 2 * C::kDepthWarps + at.depth) * kTileK + s % 2 * 128 + at.run * 16;
+    const int token = first_token + at.token, k = (s / Shape::kTileStages * C::kDepthWarps + at.depth) * kTileK +
+                                                  s % Shape::kTileStages * 128 + at.run * 16;
     staged.codes[j] = {0, 0, 0, 0};
     if (i < Shape::kStageCodes && token < tokens && k < C::kColumns) {
       const u8* from = x + i64{token} * C::kXBytes + k;
@@ -96,7 +103,8 @@ DEVICE void fetch_stage(Staged<C>& staged, const u8* x, int first_token, int tok
     const int i = j * C::kThreads + static_cast<int>(threadIdx.x);
     const StageGroup at = stage_group<C>(i);
     const int token = first_token + at.token;
-    const int group = (s / 2 * C::kDepthWarps + at.depth) * kTileGroups + s % 2 * 4 + at.group;
+    const int group =
+        (s / Shape::kTileStages * C::kDepthWarps + at.depth) * kTileGroups + s % Shape::kTileStages * 4 + at.group;
     staged.scales[j] = 0;
     staged.sums[j] = 0;
     if (i < Shape::kStageGroups && token < tokens && group < kGroups) {
@@ -119,8 +127,9 @@ DEVICE void store_stage(const Staged<C>& staged, U32x4* codes, U32x4* groups) {
     const StageCode at = stage_code<C>(i);
     const U32x4 v = staged.codes[j];
     // Run of 16 codes: half a group. Its place is column 0 of the token's words of the pair, then the group's half.
-    u32* to = reinterpret_cast<u32*>(codes + ((at.depth * 2 + at.run / 4) * Shape::kTokens + at.token) * 4) +
-              at.run / 2 % 2 * 2;
+    u32* to =
+        reinterpret_cast<u32*>(codes + ((at.depth * (Shape::kRuns / 4) + at.run / 4) * Shape::kTokens + at.token) * 4) +
+        at.run / 2 % 2 * 2;
     if constexpr (F::kHalves) {
       to += at.run % 2;
       to[0] = v.x, to[4] = v.y, to[8] = v.z, to[12] = v.w;
@@ -137,7 +146,7 @@ DEVICE void store_stage(const Staged<C>& staged, U32x4* codes, U32x4* groups) {
     const TokenGroup g = token_group<F>(staged.scales[j], static_cast<i16>(staged.sums[j]),
                                         static_cast<i16>(staged.sums[j] >> 16), at.group % F::kGroups);
     constexpr int kWords = F::kHalves ? 8 : 4;
-    const int pair = ((at.depth * 4 + at.group) * Shape::kTokens + at.token) / 2;
+    const int pair = ((at.depth * Shape::kGroups + at.group) * Shape::kTokens + at.token) / 2;
     u32* to = reinterpret_cast<u32*>(groups) + pair * kWords + at.token % 2;
     to[0] = bits<u32>(g.scale);
     if constexpr (F::kMin || F::kHalves) {
@@ -202,10 +211,10 @@ DEVICE void mma_group(float (&sum)[2], u32 a0, u32 a1, u32 b0, u32 b1, const Gro
   }
 }
 
-// Half a tile's codes and scales of one row tile.
-template <class F>
-struct HalfTile {
-  static constexpr int kUnits = F::kUnits / 2;
+// A stage's codes and scales of one row tile.
+template <class C, class F>
+struct StageWeights {
+  static constexpr int kUnits = F::kUnits / 2 * C::kHalves;
   Codes<F> codes[kUnits];
   Scales<F> scales[kUnits];
 };
@@ -230,7 +239,7 @@ template <class C, class F>
 DEVICE void mma_rows(const Args& args, const Part& part, int first_token, int tokens, U32x4* codes, U32x4* groups,
                      float* exchange) {
   using Shape = MmaShape<C>;
-  constexpr int kTiles = Shape::kTiles, kStages = 2 * Shape::kRounds, kPairs = Shape::kPairs;
+  constexpr int kTiles = Shape::kTiles, kStages = Shape::kTileStages * Shape::kRounds, kPairs = Shape::kPairs;
   const int depth = warp() % C::kDepthWarps, row_warp = warp() / C::kDepthWarps % C::kRowWarps;
   const int token_warp = warp() / (C::kDepthWarps * C::kRowWarps);
   const int row = lane() / 4, column = lane() % 4;
@@ -238,17 +247,17 @@ DEVICE void mma_rows(const Args& args, const Part& part, int first_token, int to
   const int last_row_tile = (part.rows + kTileRows - 1) / kTileRows - 1;
   const u8* x = static_cast<const u8*>(args.in[0]);
 
-  HalfTile<F> weights[C::kRowTiles];
+  StageWeights<C, F> weights[C::kRowTiles];
   // Row tiles past the last and tiles past the last are taken again; their sums are not kept.
   const auto load = [&](int s) {
-    const int tile = minimum(s / 2 * C::kDepthWarps + depth, kTiles - 1);
+    const int tile = minimum(s / Shape::kTileStages * C::kDepthWarps + depth, kTiles - 1);
 #pragma unroll
     for (int m = 0; m < C::kRowTiles; ++m) {
       const u8* base = kPairs == 2 && m % 2 != 0 ? part.up : part.weights;
       const u32 at = static_cast<u32>(minimum(first_row_tile + m / kPairs, last_row_tile) * kTiles + tile) * F::kBytes;
 #pragma unroll
-      for (int u = 0; u < HalfTile<F>::kUnits; ++u) {
-        const int unit = s % 2 * HalfTile<F>::kUnits + u;
+      for (int u = 0; u < StageWeights<C, F>::kUnits; ++u) {
+        const int unit = s % Shape::kTileStages * StageWeights<C, F>::kUnits + u;
         load_codes<F>(weights[m].codes[u], base, at, unit, 8 * column, row);
         load_scales<F>(weights[m].scales[u], base, at, unit, row);
       }
@@ -264,14 +273,11 @@ DEVICE void mma_rows(const Args& args, const Part& part, int first_token, int to
   float sums[C::kRowTiles][C::kTokenTiles][2] = {}, totals[C::kRowTiles][Shape::kOwned] = {};
 #pragma unroll 1
   for (int s = 0; s < kStages; ++s) {
-    const U32x4* stage_codes = codes + s % 2 * Shape::kStageCodes + depth * 8 * Shape::kTokens;
+    const U32x4* stage_codes = codes + s % 2 * Shape::kStageCodes + depth * Shape::kRuns * Shape::kTokens;
     const U32x4* stage_groups = groups + s % 2 * (Shape::kStageGroups / C::kGroupsToWord);
     constexpr int kPairsOfUnit = F::kGroups / 2;
-    unrolled<2>([&](auto pair) {
+    unrolled<2 * C::kHalves>([&](auto pair) {
       constexpr int kUnit = pair.value / kPairsOfUnit, kPair = pair.value % kPairsOfUnit;
-      if constexpr (pair.value == 1) {
-        if (s + 1 < kStages) fetch_stage<C>(staged, x, first_token, tokens, s + 1);
-      }
       u32 a[C::kRowTiles][2][2];
       GroupScale scale[C::kRowTiles][2];
 #pragma unroll
@@ -280,6 +286,13 @@ DEVICE void mma_rows(const Args& args, const Part& part, int first_token, int to
         code_pair<F, kPair, 1>(weights[m].codes[kUnit], a[m][0][1], a[m][1][1]);
         scale[m][0] = group_scale<F, 2 * kPair>(weights[m].scales[kUnit]);
         scale[m][1] = group_scale<F, 2 * kPair + 1>(weights[m].scales[kUnit]);
+      }
+      // All codes of this stage are unpacked: the next ones are on their way while these are multiplied.
+      if constexpr (pair.value == 2 * C::kHalves - 1) {
+        if (s + 1 < kStages) {
+          load(s + 1);
+          fetch_stage<C>(staged, x, first_token, tokens, s + 1);
+        }
       }
 #pragma unroll
       for (int n = 0; n < C::kTokenTiles; ++n) {
@@ -290,8 +303,8 @@ DEVICE void mma_rows(const Args& args, const Part& part, int first_token, int to
         TokenPair t[2];
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          t[e] = load_token_pair<F>(stage_groups,
-                                    ((depth * 4 + 2 * pair.value + e) * Shape::kTokens + token + 2 * column) / 2);
+          t[e] = load_token_pair<F>(
+              stage_groups, ((depth * Shape::kGroups + 2 * pair.value + e) * Shape::kTokens + token + 2 * column) / 2);
         }
 #pragma unroll
         for (int m = 0; m < C::kRowTiles; ++m) {
@@ -301,12 +314,12 @@ DEVICE void mma_rows(const Args& args, const Part& part, int first_token, int to
       }
     });
     if (s + 1 < kStages) {
-      load(s + 1);
       store_stage<C, F>(staged, codes + (s + 1) % 2 * Shape::kStageCodes,
                         groups + (s + 1) % 2 * (Shape::kStageGroups / C::kGroupsToWord));
     }
+    const bool tile_ends = s % Shape::kTileStages == Shape::kTileStages - 1;
     if (C::kDepthWarps == 1) {
-      if (s % 2 != 0) {
+      if (tile_ends) {
 #pragma unroll
         for (int m = 0; m < C::kRowTiles; ++m) {
 #pragma unroll
@@ -319,7 +332,7 @@ DEVICE void mma_rows(const Args& args, const Part& part, int first_token, int to
       sync_block();
     } else {
       // exchange[row tile][sum][thread]
-      if (s % 2 != 0) {
+      if (tile_ends) {
 #pragma unroll
         for (int m = 0; m < C::kRowTiles; ++m) {
 #pragma unroll
@@ -330,7 +343,7 @@ DEVICE void mma_rows(const Args& args, const Part& part, int first_token, int to
         }
       }
       sync_block();
-      if (s % 2 != 0) {
+      if (tile_ends) {
         const int of_tile0 = static_cast<int>(threadIdx.x) - depth * kWarp;
 #pragma unroll
         for (int m = 0; m < C::kRowTiles; ++m) {
@@ -340,7 +353,7 @@ DEVICE void mma_rows(const Args& args, const Part& part, int first_token, int to
             if (i >= Shape::kSums) break;
 #pragma unroll
             for (int d = 0; d < C::kDepthWarps; ++d) {
-              if (s / 2 * C::kDepthWarps + d < kTiles) {
+              if (s / Shape::kTileStages * C::kDepthWarps + d < kTiles) {
                 totals[m][o] += exchange[(m * Shape::kSums + i) * C::kThreads + of_tile0 + d * kWarp];
               }
             }

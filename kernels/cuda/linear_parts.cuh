@@ -4,7 +4,7 @@
 //   kForm              LinearKind
 //   kParts             weights one after another in the output's columns (kMerged); 1 for the other forms
 //   kType0 .., kRows0 ..   WeightType and rows of each part; of kGated the gate's, and the up projection's are the same
-//   kFirstWeight       input of the first of them
+//   kFirstWeight       input of the first of them; kFirstColumn: of the output, of its first row
 //   kColumns           K
 //   kAct               of kGated
 //   kBias              first of their biases among the inputs, or 0; kResidual likewise
@@ -70,6 +70,7 @@ DEVICE Part part_at(const Args& args, int index) {
     part.bias = static_cast<const float*>(args.in[C::kBias + index]);
     if constexpr (C::kForm == kGated) part.up_bias = static_cast<const float*>(args.in[C::kBias + 1]);
   }
+  part.column = C::kFirstColumn;
   part.type = part_type<C>(index);
   part.rows = part_rows<C>(index);
   return part;
@@ -89,7 +90,7 @@ DEVICE Part find_part(const Args& args, int block) {
       const int blocks = (part_rows<C>(p) + kBlockRows - 1) / kBlockRows;
       if (block < blocks) {
         Part part = part_at<C>(args, p);
-        part.column = column;
+        part.column += column;
         part.first_row = block * kBlockRows;
         return part;
       }
@@ -97,7 +98,7 @@ DEVICE Part find_part(const Args& args, int block) {
       column += part_rows<C>(p);
     }
     Part part = part_at<C>(args, C::kParts - 1);
-    part.column = column;
+    part.column += column;
     part.first_row = block * kBlockRows;
     return part;
   }
