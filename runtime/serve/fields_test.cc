@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -178,6 +179,46 @@ TEST(Fields, BodiesAreBounded) {
   for (size_t i = 0; i < kMostJsonValues; ++i) values += ",0";
   EXPECT_NE(message(values + "]}"), "");
   EXPECT_EQ(message("{\"a\": \"" + std::string(100'000, '[') + ",\\\"" + "\"}"), "") << "brackets in text are text";
+}
+
+// The table of docs/server.md.
+std::string markdown() {
+  constexpr const char* kTypes[] = {"boolean", "integer", "number", "text", "text or list", "list of integers",
+                                    "prompt",  "object",  "list",   "word", "object",       "any"};
+  std::string out = "| field | of | type | range | default | |\n|---|---|---|---|---|---|\n";
+  for (const Field& f : fields()) {
+    std::string endpoints, range;
+    for (size_t i = 0; i < std::size(kAll); ++i) {
+      if ((f.endpoints & kAll[i]) != 0) endpoints += "CTKDA"[i];
+    }
+    if (f.type == FieldType::kInteger || f.type == FieldType::kNumber || f.type == FieldType::kTokenBiases) {
+      range = fmt::format("{} .. {}", f.min, f.max);
+    } else if (f.type == FieldType::kString && f.use != FieldUse::kRefused) {
+      range = fmt::format("{} bytes", f.max);
+    } else if (f.type == FieldType::kChoice) {
+      range = f.choices;
+    } else if (f.type == FieldType::kList || f.type == FieldType::kStrings || f.type == FieldType::kPrompt) {
+      range = fmt::format("at most {}", f.max);
+    }
+    for (size_t at = 0; (at = range.find('|', at)) != std::string::npos; at += 2) range.insert(at, "\\");
+    std::string fallback = *f.default_json != 0 ? fmt::format("`{}`", f.default_json) : "";
+    const char* use = f.use == FieldUse::kIgnored   ? "ignored: "
+                      : f.use == FieldUse::kRefused ? "refused: "
+                      : f.required                  ? "required; "
+                                                    : "";
+    out += fmt::format("| `{}` | {} | {} | {} | {} | {}{} |\n", f.name, endpoints, kTypes[static_cast<size_t>(f.type)],
+                       range, fallback, use, f.doc);
+  }
+  return out;
+}
+
+TEST(Fields, AreDocumented) {
+  std::ifstream in(LLCUDA_SOURCE_DIR "/docs/server.md");
+  const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  const std::string table = markdown();
+  if (text.ends_with("-->\n\n" + table)) return;
+  std::ofstream(LLCUDA_BINARY_DIR "/server_fields.md") << table;
+  FAIL() << "docs/server.md does not end in the table that is now in " LLCUDA_BINARY_DIR "/server_fields.md";
 }
 
 TEST(OpenApi, DescribesEveryFieldAndRoute) {
