@@ -1,6 +1,6 @@
 #include "runtime/device/device.h"
 
-#include "runtime/sampling/sampler.h"
+#include "runtime/device/host_sampling.h"
 
 namespace ll {
 
@@ -13,13 +13,12 @@ Result<std::span<const SampledToken>> Device::run_sampled(size_t program, const 
     return error(Code::kInternal, "{} rows to sample, the step has {}", rows.size(), step.row_count());
   }
   TRY_ASSIGN(const auto logits, run(program, step));
-  if (sampler_ == nullptr) sampler_ = std::make_unique<Sampler>();
-  const size_t vocab = rows.empty() ? 0 : logits.size() / rows.size();
-  sampled_.clear();
-  for (size_t i = 0; i < rows.size(); ++i) {
-    sampled_.push_back(sampler_->sample(logits.subspan(i * vocab, vocab), rows[i]));
+  if (sampling_ == nullptr) {
+    TRY_ASSIGN(sampling_, make_sampling());
   }
-  return std::span<const SampledToken>(sampled_);
+  return sampling_->sample(logits, rows);
 }
+
+Result<std::unique_ptr<HostSampling>> Device::make_sampling() { return HostSampling::create(); }
 
 }  // namespace ll

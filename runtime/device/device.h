@@ -16,7 +16,7 @@
 
 namespace ll {
 
-class Sampler;
+class HostSampling;
 
 // Inputs of one step (kernels/kernel.h, step_inputs()). The engine's StepBuilder proves every index; devices and
 // kernels trust them.
@@ -56,15 +56,19 @@ class Device {
   virtual Result<std::span<const float>> run(size_t program, const Step& step) = 0;
   // Runs the program and chooses a token for each row of the step, rows[i] for row i. Returns one for each, valid until
   // the next run; a row that fails does not fail the others. A device that samples in a place of its own overrides
-  // this and must choose the same tokens as Sampler does, but for rounding. This one runs Sampler on run()'s logits.
+  // this and must choose the same tokens as Sampler does, but for rounding. This one samples run()'s logits on threads
+  // of the host.
   virtual Result<std::span<const SampledToken>> run_sampled(size_t program, const Step& step,
                                                             std::span<const RowSampling> rows);
   // Copies in this order, as if one after another, after all runs before and before all runs after.
   virtual Status copy_pages(std::span<const PageCopy> copies) = 0;
 
+ protected:
+  // What the first run_sampled makes, on a team of its own.
+  virtual Result<std::unique_ptr<HostSampling>> make_sampling();
+
  private:
-  std::unique_ptr<Sampler> sampler_;  // made by the first run_sampled
-  std::vector<SampledToken> sampled_;
+  std::unique_ptr<HostSampling> sampling_;
 };
 
 }  // namespace ll

@@ -9,7 +9,7 @@
 #include "runtime/device/cpu/anonymous_memory.h"
 #include "runtime/device/cpu/machine.h"
 #include "runtime/device/cpu/team.h"
-#include "runtime/sampling/sampler.h"
+#include "runtime/device/host_sampling.h"
 
 namespace ll {
 namespace {
@@ -105,9 +105,10 @@ class CpuDevice final : public Device {
             .kv_on_demand = true};
   }
   Result<std::span<const float>> run(size_t program, const Step& step) override;
-  Result<std::span<const SampledToken>> run_sampled(size_t program, const Step& step,
-                                                    std::span<const RowSampling> rows) override;
   Status copy_pages(std::span<const PageCopy> copies) override;
+
+ protected:
+  Result<std::unique_ptr<HostSampling>> make_sampling() override { return std::make_unique<HostSampling>(*team_); }
 
  private:
   TensorView view(const Operand& operand) const;
@@ -124,13 +125,10 @@ class CpuDevice final : public Device {
   std::vector<std::byte*> inputs_;   // by step input
   std::vector<std::byte*> scratch_;  // by thread
   std::vector<PreparedProgram> programs_;
-  std::vector<Sampler> samplers_;      // by part of the team's work
-  std::vector<SampledToken> sampled_;  // of the last run
 };
 
 Status CpuDevice::allocate(int threads) {
   TRY_ASSIGN(team_, Team::create(threads));
-  samplers_.resize(static_cast<size_t>(team_->size()));
   TRY_ASSIGN(kv_, AnonymousMemory::map(plan_.kv_pool_bytes, "the KV pool"));
   const WorkingLayout layout(plan_, threads);
   TRY_ASSIGN(working_, AnonymousMemory::map(layout.size, "the arena, logits and scratch"));
@@ -243,27 +241,6 @@ Result<std::span<const float>> CpuDevice::run(size_t number, const Step& step) {
   });
   const size_t count = size_t{step.row_count()} * plan_.model.vocab_size;
   return std::span<const float>(reinterpret_cast<const float*>(logits_), count);
-}
-
-Result<std::span<const SampledToken>> CpuDevice::run_sampled(size_t program, const Step& step,
-                                                             std::span<const RowSampling> rows) {
-  if (rows.size() != step.row_count()) {
-    return error(Code::kInternal, "{} rows to sample, the step has {}", rows.size(), step.row_count());
-  }
-  TRY_ASSIGN(const auto logits, run(program, step));
-  const size_t vocab = plan_.model.vocab_size, parts = samplers_.size();
-  sampled_.resize(rows.size());
-  const auto sample = [&](size_t part) noexcept {
-    for (size_t i = part; i < rows.size(); i += parts) {
-      sampled_[i] = samplers_[part].sample(logits.subspan(i * vocab, vocab), rows[i]);
-    }
-  };
-  if (rows.size() < 2) {
-    sample(0);
-  } else {
-    team_->run(1, [&](uint32_t, int part, int) { sample(static_cast<size_t>(part)); });
-  }
-  return std::span<const SampledToken>(sampled_);
 }
 
 Status CpuDevice::copy_pages(std::span<const PageCopy> copies) {
