@@ -46,8 +46,8 @@ Result<std::unique_ptr<Device>> open_device(ValidatedPlan& plan, const DeviceOpt
   TRY_ASSIGN(const DeviceChoice choice, parse_device(options.name));
   if (options.threads < 0) return usage("threads is {}, expected 0 or more", options.threads);
   const int threads = options.threads == 0 ? default_threads(read_machine()) : options.threads;
-  if (options.launch_mode < 0 || options.launch_mode > 2) {
-    return usage("launch_mode is {}, expected 0, 1 or 2", options.launch_mode);
+  if (options.launch_mode < 0 || options.launch_mode > 3) {
+    return usage("launch_mode is {}, expected 0 to 3", options.launch_mode);
   }
   if (choice.backend && !plan->has(*choice.backend)) {
     return unsupported("the plan is for {}, it has no programs for device {}", plan->target, options.name);

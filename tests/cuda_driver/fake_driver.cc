@@ -52,7 +52,7 @@ struct FakeFunction {
   const FakeModule* module;
 };
 struct FakeNode {
-  const FakeFunction* function;
+  const FakeFunction* function;  // null: an event is recorded
   std::array<uint32_t, 3> grid;
   unsigned shared;
   Args args;
@@ -350,6 +350,11 @@ FAKE cuEventSynchronize(CuHandle event) {
   LOCKED;
   return known<int>(event) != nullptr ? 0 : kInvalidHandle;
 }
+FAKE cuEventElapsedTime(float* milliseconds, CuHandle from, CuHandle to) {
+  LOCKED;
+  *milliseconds = 1;
+  return known<int>(from) != nullptr && known<int>(to) != nullptr ? 0 : kInvalidHandle;
+}
 FAKE cuModuleLoadData(CuHandle* module, const void* image) {
   LOCKED;
   auto instance = decode(static_cast<const char*>(image));
@@ -414,6 +419,17 @@ FAKE cuGraphAddKernelNode_v2(CuHandle* node, CuHandle graph, const CuHandle* dep
   *node = g->nodes.back().get();
   return 0;
 }
+FAKE cuGraphAddEventRecordNode(CuHandle* node, CuHandle graph, const CuHandle* dependencies, size_t count,
+                               CuHandle event) {
+  LOCKED;
+  auto* g = known<FakeGraph>(graph);
+  if (g == nullptr || known<int>(event) == nullptr) return kInvalidHandle;
+  const bool chain = g->nodes.empty() ? count == 0 : count == 1 && dependencies[0] == g->nodes.back().get();
+  if (!chain) return complain("a node that does not follow the one before it");
+  g->nodes.push_back(std::make_unique<FakeNode>());
+  *node = g->nodes.back().get();
+  return 0;
+}
 FAKE cuGraphInstantiateWithFlags(CuHandle* exec, CuHandle graph, unsigned long long) {
   LOCKED;
   const auto* g = known<FakeGraph>(graph);
@@ -437,6 +453,7 @@ FAKE cuGraphLaunch(CuHandle exec, CuHandle stream) {
   const auto* e = known<FakeExec>(exec);
   if (e == nullptr || known<int>(stream) == nullptr) return kInvalidHandle;
   for (const FakeNode& n : e->nodes) {
+    if (n.function == nullptr) continue;
     if (const CuResult r = run(n); r != 0) return r;
   }
   return 0;

@@ -1,11 +1,13 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "compiler/driver.h"
@@ -123,6 +125,7 @@ Status run(Options o) {
 
 Command add_compile(CLI::App& app) {
   auto o = std::make_shared<Options>();
+  o->compile.threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1U, 64U));
   app.add_option("MODEL", o->compile.input, "GGUF file, Hugging Face folder, or graph (.llir)")->required();
   app.add_option("-o,--output", o->compile.output, "plan to write (.llcp)");
   app.add_option("--target", o->compile.target,
@@ -147,6 +150,9 @@ Command add_compile(CLI::App& app) {
          "model it takes its weights from")
       ->expected(1)
       ->take_all();
+  app.add_option("-t,--threads", o->compile.threads, "threads that compile kernels and repack weights (default: all)")
+      ->check(CLI::Range(1, 256))
+      ->type_name("N");
   app.add_flag("--reference-kernels", o->compile.reference_kernels,
                "scalar kernels on f32 activations and KV: slow, the definition of correct");
   app.add_option("--emit", o->emit,

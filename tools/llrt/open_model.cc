@@ -19,6 +19,9 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   auto* plain = app.add_flag("--no-graphs", options.no_graphs, "GPUs: launch kernel after kernel, without graphs");
   app.add_flag("--check-launches", options.check_launches, "GPUs: wait for each kernel, so that an error names it")
       ->excludes(plain);
+  app.add_flag("--time-launches", options.time_launches, "GPUs: print what each kernel took to stderr at the end")
+      ->excludes(plain)
+      ->excludes("--check-launches");
 }
 
 llrt::Model open_model(const ModelOptions& options) {
@@ -27,7 +30,7 @@ llrt::Model open_model(const ModelOptions& options) {
   if (!options.isa.empty()) params.isa = options.isa.c_str();
   if (!options.model_dir.empty()) params.model_dir = options.model_dir.c_str();
   if (!options.device.empty()) params.device = options.device.c_str();
-  params.launch_mode = options.check_launches ? 2 : options.no_graphs ? 1 : 0;
+  params.launch_mode = options.time_launches ? 3 : options.check_launches ? 2 : options.no_graphs ? 1 : 0;
   return llrt::Model(options.plan, params);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
@@ -11,6 +12,7 @@
 #include "kernels/cuda/attention_work.h"
 #include "kernels/cuda/prim/args.h"
 #include "runtime/base/checked.h"
+#include "runtime/device/cuda/launch_times.h"
 #include "runtime/device/cuda/upload.h"
 #include "runtime/plan/weights.h"
 
@@ -40,7 +42,8 @@ struct PreparedProgram {
   bool ready = false;
   std::optional<cuda::AttentionShape> attention;  // of its attention launches; absent: it has none
   std::vector<Node> nodes;
-  CuHandle exec = nullptr;  // with LaunchMode::kGraphs
+  CuHandle exec = nullptr;                   // with LaunchMode::kGraphs and kTimed
+  std::unique_ptr<cuda::LaunchTimes> times;  // with kTimed
 };
 
 class CudaDevice final : public Device {
@@ -73,6 +76,7 @@ class CudaDevice final : public Device {
   Status prepare(size_t program);
   Status load_function(uint32_t kernel, uint32_t dynamic_shared);
   Status build_graph(size_t program);
+  bool graphs() const { return mode_ == LaunchMode::kGraphs || mode_ == LaunchMode::kTimed; }
   Status launch_plain(size_t program);
   Status run_step(size_t program, const Step& step);
   Result<uint64_t> fill_inputs(size_t program, const Step& step);
@@ -104,10 +108,15 @@ class CudaDevice final : public Device {
 
 CudaDevice::~CudaDevice() {
   if (context_ == nullptr) return;
+  for (size_t i = 0; i < programs_.size(); ++i) {
+    const std::string table = programs_[i].times == nullptr ? "" : programs_[i].times->table();
+    if (!table.empty()) fmt::print(stderr, "{}: {}", plan_.programs[i].name, table);
+  }
   d_.context_set(context_);
   if (stream_ != nullptr) d_.stream_wait(stream_);
   for (PreparedProgram& p : programs_) {
     if (p.exec != nullptr) d_.exec_destroy(p.exec);
+    p.times.reset();
   }
   for (CuHandle module : modules_) d_.module_unload(module);
   if (base_ != 0) d_.free(base_);
@@ -280,7 +289,7 @@ Status CudaDevice::prepare(size_t number) {
       prepared.nodes.push_back(node);
     }
   }
-  if (mode_ == LaunchMode::kGraphs) TRY(build_graph(number));
+  if (graphs()) TRY(build_graph(number));
   prepared.ready = true;
   return {};
 }
@@ -292,7 +301,12 @@ Status CudaDevice::build_graph(size_t number) {
   TRY(check(d_.graph_create(&graph, 0), "cuGraphCreate"));
   CuHandle before = nullptr;
   Status status;
+  if (mode_ == LaunchMode::kTimed) {
+    prepared.times = std::make_unique<cuda::LaunchTimes>(d_);
+    status = prepared.times->add_node(graph, before, "");
+  }
   for (Node& n : prepared.nodes) {
+    if (!status) break;
     void* parameters[] = {&n.args};
     const auto& grid = n.shape->grid;
     const cuda::KernelNodeParams p = {n.function,        grid[0], grid[1], grid[2],
@@ -305,6 +319,9 @@ Status CudaDevice::build_graph(size_t number) {
       break;
     }
     before = node;
+    if (prepared.times == nullptr) continue;
+    const std::string_view kernel = plan_.programs[number].launches[n.launch].kernel->name;
+    status = prepared.times->add_node(graph, before, fmt::format("{} {} grid {}", kernel, n.kernel->function, grid[0]));
   }
   if (status) {
     status = d_.check(d_.graph_instantiate(&prepared.exec, graph, 0),
@@ -362,7 +379,7 @@ Status CudaDevice::run_step(size_t number, const Step& step) {
   TRY_ASSIGN(const uint64_t bytes, fill_inputs(number, step));
   TRY(check(d_.copy_to_device(base_ + memory_.inputs, inputs_, bytes, stream_), "cuMemcpyHtoDAsync of step inputs"));
   const std::string_view name = plan_.programs[number].name;
-  if (mode_ == LaunchMode::kGraphs) {
+  if (graphs()) {
     TRY(check(d_.exec_launch(programs_[number].exec, stream_), fmt::format("cuGraphLaunch of {}", name)));
   } else {
     TRY(launch_plain(number));
@@ -375,6 +392,7 @@ Status CudaDevice::run_step(size_t number, const Step& step) {
     return fail(d_.failed(r, fmt::format("{}: one of {} kernels failed (checked launches say which)", name,
                                          programs_[number].nodes.size())));
   }
+  if (programs_[number].times != nullptr) TRY(programs_[number].times->collect());
   return {};
 }
 

@@ -13,9 +13,10 @@ namespace ll {
 
 // How the launches of a step reach the device.
 enum class LaunchMode : uint8_t {
-  kGraphs,  // one graph a program
-  kPlain,   // kernel after kernel: for comparison
-  kChecked  // as kPlain, waiting for each kernel: an error names it
+  kGraphs,   // one graph a program
+  kPlain,    // kernel after kernel: for comparison
+  kChecked,  // as kPlain, waiting for each kernel: an error names it
+  kTimed,    // as kGraphs with an event between kernels: what they take is printed to stderr at the end
 };
 
 struct CudaOptions {

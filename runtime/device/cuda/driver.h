@@ -69,6 +69,7 @@ enum class FunctionAttribute : int { kMaxDynamicShared = 8, kSharedCarveout = 9 
   X("cuEventDestroy_v2", event_destroy, (CuHandle event))                                                             \
   X("cuEventRecord", event_record, (CuHandle event, CuHandle stream))                                                 \
   X("cuEventSynchronize", event_wait, (CuHandle event))                                                               \
+  X("cuEventElapsedTime", event_elapsed, (float* milliseconds, CuHandle from, CuHandle to))                           \
   X("cuModuleLoadData", module_load, (CuHandle* module, const void* image))                                           \
   X("cuModuleUnload", module_unload, (CuHandle module))                                                               \
   X("cuModuleGetFunction", module_function, (CuHandle* function, CuHandle module, const char* name))                  \
@@ -79,6 +80,8 @@ enum class FunctionAttribute : int { kMaxDynamicShared = 8, kSharedCarveout = 9 
   X("cuGraphDestroy", graph_destroy, (CuHandle graph))                                                                \
   X("cuGraphAddKernelNode_v2", graph_add_kernel, (CuHandle* node, CuHandle graph, const CuHandle* dependencies,        \
      size_t count, const KernelNodeParams* parameters))                                                               \
+  X("cuGraphAddEventRecordNode", graph_add_event, (CuHandle* node, CuHandle graph, const CuHandle* dependencies,       \
+     size_t count, CuHandle event))                                                                                   \
   X("cuGraphInstantiateWithFlags", graph_instantiate, (CuHandle* exec, CuHandle graph, unsigned long long flags))     \
   X("cuGraphExecDestroy", exec_destroy, (CuHandle exec))                                                              \
   X("cuGraphUpload", exec_upload, (CuHandle exec, CuHandle stream))                                                   \
