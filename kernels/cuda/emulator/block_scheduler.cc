@@ -1,6 +1,5 @@
 #include "kernels/cuda/emulator/block_scheduler.h"
 
-#include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
 
@@ -83,11 +82,7 @@ class Scheduler {
     }
   }
 
-  // A failure jumps out of whatever fiber it happened in; their stacks are simply left.
-  Status guarded_run() {
-    if (sigsetjmp(escape_, 1) != 0) return bad_data("{}", message_);
-    return run();
-  }
+  Status run();
 
   // From fibers.
   void warp(const char* name, const void* in, uint32_t in_bytes, void* out, uint32_t out_bytes, WarpFunction all);
@@ -96,11 +91,11 @@ class Scheduler {
   void pause();
   [[noreturn]] void fail(std::string message);
   void finish();
-  void fault(int signal, const void* address);
+  bool in_fiber() const { return in_fiber_; }
+  [[noreturn]] void fault(int signal, const void* address);
   void call_kernel() { entry_(args_); }
 
  private:
-  Status run();
   Fiber& current() { return block_->fibers[fiber_]; }
   uint64_t pick(uint64_t count) { return seed_ == 0 ? 0 : random_() % count; }
   void start(Block& block, uint64_t index);
@@ -119,9 +114,9 @@ class Scheduler {
   uint16_t fiber_ = 0;
   uint64_t pauses_ = 0;
   void* scheduler_at_ = nullptr;
+  bool in_fiber_ = false, failed_ = false;
   std::string message_;
   std::array<std::byte, size_t{64} * kLanes> inputs_{}, outputs_{};
-  sigjmp_buf escape_{};
 };
 
 emulated::Runtime g_runtime = {
@@ -197,7 +192,10 @@ Status Scheduler::step(Block& block) {
   }
   g_runtime.thread = current().thread;
   g_runtime.block = block.index;
+  in_fiber_ = true;
   switch_fiber(&scheduler_at_, current().at);
+  in_fiber_ = false;
+  if (failed_) return bad_data("{}", message_);
   return {};
 }
 
@@ -305,9 +303,12 @@ void Scheduler::pause() {
   wait();
 }
 
+// Goes on in the scheduler and never comes back: the fiber's stack, or the signal's, is simply left.
 void Scheduler::fail(std::string message) {
   message_ = fmt::format("{}: {}", where(*block_, current()), message);
-  siglongjmp(escape_, 1);
+  failed_ = true;
+  wait();
+  __builtin_unreachable();
 }
 
 void Scheduler::finish() {
@@ -331,7 +332,8 @@ constexpr int kSignals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
 
 // On a stack of its own: the fiber's may be what overflowed.
 void on_signal(int signal, siginfo_t* info, void*) {
-  if (g_running != nullptr) g_running->fault(signal, info->si_addr);
+  if (g_running != nullptr && g_running->in_fiber()) g_running->fault(signal, info->si_addr);
+  ::signal(signal, SIG_DFL);  // not the kernel's: happens again, and ends the process
 }
 
 class SignalHandlers {
@@ -343,7 +345,7 @@ class SignalHandlers {
     sigaltstack(&stack, &old_stack_);
     struct sigaction action {};
     action.sa_sigaction = on_signal;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;  // the handler does not return
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < std::size(kSignals); ++i) sigaction(kSignals[i], &action, &old_[i]);
   }
@@ -373,7 +375,7 @@ Status run_blocks(const KernelLaunch& launch, EntryPoint entry, const Args& args
   SignalHandlers handlers;
   auto scheduler = std::make_unique<Scheduler>(launch, entry, args, seed);
   g_running = scheduler.get();
-  const Status status = scheduler->guarded_run();
+  const Status status = scheduler->run();
   g_running = nullptr;
   return status;
 }

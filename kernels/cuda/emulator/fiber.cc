@@ -4,6 +4,10 @@
 
 #include <cstdint>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
+
 #if defined(__x86_64__) && defined(__linux__)
 // The registers that a call keeps, by the System V ABI; the control words of the FPU are never changed.
 asm(R"(
@@ -44,6 +48,9 @@ std::byte* allocate_stack(size_t bytes) {
 }
 
 void* prepare_fiber(std::byte* stack, size_t bytes, void (*entry)()) {
+#ifdef __SANITIZE_ADDRESS__
+  __asan_unpoison_memory_region(stack, bytes);  // of what a fiber left on it that never returned
+#endif
   // Six registers and the address to return to; behind it one word, so that `entry` begins as if called.
   auto* top = reinterpret_cast<uint64_t*>(stack + bytes) - 2;
   top[0] = reinterpret_cast<uint64_t>(entry);
