@@ -36,6 +36,7 @@ class Reader {
           return bad_data("section {} appears twice", s.name);
         }
         cubin_.kernels.push_back({function});
+        if (s.type != kNoBits) cubin_.kernels.back().code = bytes_.subspan(s.offset, s.size);
       }
     }
     for (const Section& s : sections_) {

@@ -22,9 +22,10 @@ inline constexpr uint32_t kMostCubinSections = 4096;
 
 struct CubinKernel {
   std::string_view function;
-  uint32_t registers = 0;     // of a thread
-  uint32_t shared_bytes = 0;  // static; from sm_90 on with what the system reserves
-  uint32_t local_bytes = 0;   // stack and spills of a thread
+  uint32_t registers = 0;                // of a thread
+  uint32_t shared_bytes = 0;             // static; from sm_90 on with what the system reserves
+  uint32_t local_bytes = 0;              // stack and spills of a thread
+  std::span<const std::byte> code = {};  // its instructions, in the bytes that were read
 };
 
 struct Cubin {
