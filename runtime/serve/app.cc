@@ -343,11 +343,15 @@ void App::in_background(std::shared_ptr<Exchange> exchange, RequestFacts facts, 
   ++metrics_.preparing;
   workers_->post(
       [this, exchange, facts = std::move(facts), body, model = model_, text = exchange->take_body()]() mutable {
-        auto done = std::make_shared<Checked<std::string>>(body(*model, text));
+        const auto done = exchange->lost() ? nullptr : std::make_shared<Checked<std::string>>(body(*model, text));
         text = {};
         loop_->post([this, exchange = std::move(exchange), facts = std::move(facts), done] {
           now_ = now();
           --metrics_.preparing;
+          if (exchange->gone()) {
+            ++metrics_.disconnects;
+            return;
+          }
           if (!*done) return fail(exchange, facts, done->error());
           reply(exchange, facts, {.body = **done});
         });
@@ -390,23 +394,26 @@ void App::generate(std::shared_ptr<Exchange> exchange, RequestFacts facts, bool 
   ++metrics_.preparing;
   workers_->post(
       [this, exchange, facts = std::move(facts), chat, model = model_, text = exchange->take_body()]() mutable {
-        // A client that left while the request waited here is noticed when the loop gets it back.
-        auto prepared =
-            std::make_shared<Checked<Prepared>>(chat ? prepare_chat(*model, text) : prepare_completion(*model, text));
+        // Clients that leave in a storm have left before their requests are read.
+        std::shared_ptr<Checked<Prepared>> prepared;
+        if (!exchange->lost()) {
+          prepared =
+              std::make_shared<Checked<Prepared>>(chat ? prepare_chat(*model, text) : prepare_completion(*model, text));
+        }
         text = {};
         loop_->post([this, exchange = std::move(exchange), facts = std::move(facts), prepared]() mutable {
           now_ = now();
           --metrics_.preparing;
+          if (exchange->gone()) {
+            ++metrics_.disconnects;
+            return;
+          }
           begin(std::move(exchange), std::move(facts), std::move(*prepared));
         });
       });
 }
 
 void App::begin(std::shared_ptr<Exchange> exchange, RequestFacts facts, Checked<Prepared> prepared) {
-  if (exchange->gone()) {
-    ++metrics_.disconnects;
-    return;
-  }
   if (!prepared) return fail(exchange, facts, prepared.error());
   const std::string id = fmt::format("{}-{}{:08x}", prepared->chat ? "chatcmpl" : "cmpl", salt_, ++counter_);
   Time deadline = facts.arrived + options_.request_timeout;

@@ -15,7 +15,7 @@ namespace ll::serve {
 struct ListenOptions {
   std::string host = "127.0.0.1";  // a name or address; "localhost" listens on both loopback addresses
   uint16_t port = 8080;            // 0: any free one
-  std::string unix_socket;         // path; listens there and nowhere else
+  std::string unix_socket{};       // path; listens there and nowhere else
   size_t connections = 10'240;     // more wait in the kernel's queue; the process's limit on files bounds it too
 };
 

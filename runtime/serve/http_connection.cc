@@ -110,6 +110,7 @@ void HttpConnection::peer_closed() {
   const std::shared_ptr<Exchange> lost = std::move(exchange_);
   exchange_ = nullptr;
   lost->connection_ = nullptr;
+  lost->lost_ = true;
   lost->on_room = nullptr;
   if (const auto gone = std::move(lost->on_gone)) gone();
 }

@@ -2,6 +2,7 @@
 // (event_loop.h) moves them; tests do so by hand.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -59,6 +60,8 @@ class Exchange {
 
   // The connection was lost before the answer ended.
   bool gone() const { return connection_ == nullptr && !ended_; }
+  // The same for other threads, which may see it later: work for this request is in vain.
+  bool lost() const { return lost_.load(std::memory_order_relaxed); }
   // The client reads more slowly than the answer comes: write no more until on_room.
   bool full() const;
   bool begun() const { return begun_; }
@@ -73,6 +76,7 @@ class Exchange {
   HttpConnection* connection_ = nullptr;
   HttpRequest request_;
   bool begun_ = false, ended_ = false, chunked_ = false, was_full_ = false;
+  std::atomic<bool> lost_{false};
 };
 
 // What a connection asks of the server.

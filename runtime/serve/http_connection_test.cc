@@ -139,6 +139,7 @@ TEST_F(HttpConnectionTest, SaysWhenTheClientHasGone) {
   connection->peer_closed();
   EXPECT_EQ(gone, 1);
   EXPECT_TRUE(echo.last->gone());
+  EXPECT_TRUE(echo.last->lost());
   echo.last->respond({.body = "nobody reads"});
   EXPECT_EQ(take(), "");
   EXPECT_TRUE(connection->finished());
