@@ -16,8 +16,10 @@ namespace {
 
 struct Options {
   ModelOptions model;
-  std::optional<uint32_t> prompt, generate;
-  uint32_t batch = 1, depth = 0, repetitions = 5;
+  std::vector<uint32_t> prompts, batches;  // rows; empty: one of what fits, batch 1
+  std::optional<uint32_t> generate;
+  uint32_t depth = 0, repetitions = 5;
+  double bandwidth = 0;  // GB/s that shares are of; 0: this machine's memory, for plans that run there
   bool json = false;
 };
 
@@ -64,8 +66,7 @@ class Bench {
   }
 
   // `count` decode steps of `batch` sessions each.
-  Row generate(uint32_t count) {
-    const uint32_t batch = options_.batch;
+  Row generate(uint32_t count, uint32_t batch) {
     Row row{name("tg", count, batch), 0, {}, uint64_t{count} * batch};
     std::vector<llrt::Session> sessions;
     for (uint32_t i = 0; i < batch; ++i) {
@@ -141,25 +142,36 @@ Status run(const Options& options) {
   }
   // Defaults shrink to what a small plan holds; numbers asked for do not.
   const uint32_t room = info.context_length - options.depth;
-  const uint32_t prompt = options.prompt.value_or(std::min(512U, room));
+  const std::vector<uint32_t> prompts = options.prompts.empty() ? std::vector{std::min(512U, room)} : options.prompts;
+  const std::vector<uint32_t> batches = options.batches.empty() ? std::vector{1U} : options.batches;
   const uint32_t generate = options.generate.value_or(std::min(128U, room));
-  TRY_ASSIGN(const double bandwidth, measure_read_bandwidth(bandwidth_buffer(), info.threads));
+  double bandwidth = 1e9 * options.bandwidth;
+  const std::string device = nlohmann::json::parse(model.json())["device"]["name"];
+  if (bandwidth == 0 && device == "cpu") {
+    TRY_ASSIGN(bandwidth, measure_read_bandwidth(bandwidth_buffer(), info.threads));
+  }
   Bench bench(model, options);
   std::vector<Row> rows;
-  if (prompt > 0) rows.push_back(bench.prompt(prompt));
-  if (generate > 0 && !interrupted()) rows.push_back(bench.generate(generate));
+  for (const uint32_t prompt : prompts) {
+    if (prompt > 0 && !interrupted()) rows.push_back(bench.prompt(prompt));
+  }
+  for (const uint32_t batch : batches) {
+    if (generate > 0 && !interrupted()) rows.push_back(bench.generate(generate, batch));
+  }
   std::erase_if(rows, [](const Row& row) { return row.seconds.empty(); });
 
   nlohmann::ordered_json json = {{"model", info.name},
                                  {"architecture", info.architecture},
+                                 {"device", device},
                                  {"threads", info.threads},
                                  {"isa", info.isa},
                                  {"weight_bytes", info.weight_bytes},
                                  {"read_bandwidth_gb_s", bandwidth / 1e9},
                                  {"rows", nlohmann::ordered_json::array()}};
   if (!options.json) {
-    fmt::print("{} {}, {:.1f} MB of weights, {} threads, {}; streaming read {:.1f} GB/s\n\n", info.architecture,
-               info.name, static_cast<double>(info.weight_bytes) / 1e6, info.threads, info.isa, bandwidth / 1e9);
+    fmt::print("{} {}, {:.1f} MB of weights, {}, {} threads, {}; streaming read {}\n\n", info.architecture, info.name,
+               static_cast<double>(info.weight_bytes) / 1e6, device, info.threads, info.isa,
+               bandwidth > 0 ? fmt::format("{:.1f} GB/s", bandwidth / 1e9) : "not measured");
     fmt::print("| test | tokens/s | spread | GB/s | of read bandwidth |\n|---|---:|---:|---:|---:|\n");
   }
   for (const Row& row : rows) {
@@ -174,10 +186,10 @@ Status run(const Options& options) {
                               {"repetitions", row.seconds.size()},
                               {"bytes", row.bytes},
                               {"gb_s", moved / 1e9},
-                              {"share_of_read_bandwidth", moved / bandwidth}});
+                              {"share_of_read_bandwidth", bandwidth > 0 ? moved / bandwidth : 0}});
     } else {
-      fmt::print("| {} | {:.2f} | {:.1f} % | {:.2f} | {:.0f} % |\n", row.name, rate, (fastest - slowest) / rate * 100,
-                 moved / 1e9, moved / bandwidth * 100);
+      fmt::print("| {} | {:.2f} | {:.1f} % | {:.2f} | {} |\n", row.name, rate, (fastest - slowest) / rate * 100,
+                 moved / 1e9, bandwidth > 0 ? fmt::format("{:.0f} %", moved / bandwidth * 100) : "");
     }
   }
   if (options.json) fmt::print("{}\n", json.dump(2));
@@ -193,17 +205,24 @@ Command add_bench(CLI::App& app) {
   const auto count = [&](const char* flags, auto& target, const char* help) {
     return app.add_option(flags, target, help)->check(CLI::Range(0, 1 << 27))->type_name("N");
   };
-  count("-p,--prompt", o.prompt, "tokens of the prompt row, 0: no such row (default: 512, or what the context holds)");
+  count("-p,--prompt", o.prompts,
+        "tokens of the prompt row, 0: no such row (default: 512, or what the context holds); "
+        "several, separated by commas, make several rows")
+      ->delimiter(',');
   count("-n,--generate", o.generate, "decode steps of the generation row, 0: no such row (default: 128)");
-  app.add_option("-b,--batch", o.batch, "sessions that decode together")
+  app.add_option("-b,--batch", o.batches, "sessions that decode together (default: 1); several make several rows")
+      ->delimiter(',')
       ->check(CLI::Range(1, 4096))
-      ->capture_default_str()
       ->type_name("N");
   count("-d,--depth", o.depth, "tokens already in each session")->capture_default_str();
   app.add_option("-r,--repetitions", o.repetitions, "runs of each row; the median counts")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str()
       ->type_name("N");
+  app.add_option("--read-bandwidth", o.bandwidth,
+                 "what shares of bandwidth are of (default: measured, for plans that run on the CPU)")
+      ->check(CLI::Range(0.0, 1e6))
+      ->type_name("GB/S");
   app.add_option_function<std::string>(
          "-o,--output", [options](const std::string& format) { options->json = format == "json"; }, "md or json")
       ->check(CLI::IsMember({"md", "json"}))
