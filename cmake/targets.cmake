@@ -103,6 +103,14 @@ add_custom_command(OUTPUT ${PROJECT_BINARY_DIR}/cuda_sources.cc
   DEPENDS ${LLCUDA_CUDA_PATHS} ${PROJECT_SOURCE_DIR}/cmake/embed_cuda.cmake VERBATIM)
 target_sources(llcuda_compiler PRIVATE ${PROJECT_BINARY_DIR}/cuda_sources.cc)
 llcuda_folder(serve FOLDERS runtime/serve LINK llcuda_runtime llcuda_text llcuda::boost)
+# The chat page, carried by the server.
+file(GLOB LLCUDA_WEB_FILES CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}/runtime/serve/web ${PROJECT_SOURCE_DIR}/runtime/serve/web/*)
+list(TRANSFORM LLCUDA_WEB_FILES PREPEND ${PROJECT_SOURCE_DIR}/runtime/serve/web/ OUTPUT_VARIABLE LLCUDA_WEB_PATHS)
+add_custom_command(OUTPUT ${PROJECT_BINARY_DIR}/web_files_table.cc
+  COMMAND ${CMAKE_COMMAND} -DROOT=${PROJECT_SOURCE_DIR}/runtime/serve/web "-DFILES=${LLCUDA_WEB_FILES}"
+    -DOUTPUT=${PROJECT_BINARY_DIR}/web_files_table.cc -P ${PROJECT_SOURCE_DIR}/cmake/embed_web.cmake
+  DEPENDS ${LLCUDA_WEB_PATHS} ${PROJECT_SOURCE_DIR}/cmake/embed_web.cmake VERBATIM)
+target_sources(llcuda_serve PRIVATE ${PROJECT_BINARY_DIR}/web_files_table.cc)
 llcuda_folder(api FOLDERS runtime/api LINK llcuda_runtime)
 if(TARGET llcuda_api)
   get_target_property(type llcuda_api TYPE)

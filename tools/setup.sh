@@ -5,6 +5,8 @@
 LLCUDA_BUILD_PACKAGES="g++ cmake ninja-build pkg-config ccache flatbuffers-compiler libflatbuffers-dev nlohmann-json3-dev libcli11-dev
   libfmt-dev libpcre2-dev libutf8proc-dev libxxhash-dev libboost1.81-dev"
 LLCUDA_TEST_PACKAGES="libgtest-dev llvm-14-tools clang-format-14 python3 python3-numpy python3-venv binutils git"
+# Tests that need these are skipped where they cannot be had.
+LLCUDA_OPTIONAL_TEST_PACKAGES="chromium"
 
 # require_packages NAME...: returns when all are installed.
 require_packages() {

@@ -8,6 +8,8 @@ cd "$(dirname "$0")/.."
 mkdir -p build
 # shellcheck disable=SC2086
 require_packages $LLCUDA_BUILD_PACKAGES $LLCUDA_TEST_PACKAGES
+# shellcheck disable=SC2086
+(require_packages $LLCUDA_OPTIONAL_TEST_PACKAGES) || echo "going on without: $LLCUDA_OPTIONAL_TEST_PACKAGES" >&2
 
 stage() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 jobs=$(nproc)

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "runtime/serve/json_writer.h"
+#include "runtime/serve/web_files.h"
 
 namespace ll::serve {
 namespace {
@@ -61,6 +62,7 @@ struct App::Handler {
 // A path that ends in "/*" stands for everything below it.
 const App::Handler App::kHandlers[] = {
     {{"GET", "/", 0, true, "the chat page"}, &App::page},
+    {{"GET", "/web/*", 0, true, "its files"}, &App::page},
     {{"GET", "/health", 0, true, "200 when requests are served, 503 otherwise"}, &App::health},
     {{"GET", "/v1/health", 0, true, "the same"}, &App::health},
     {{"GET", "/ping", 0, true, "the same"}, &App::health},
@@ -271,7 +273,9 @@ void App::openapi(std::shared_ptr<Exchange> exchange, RequestFacts facts) {
 }
 
 void App::page(std::shared_ptr<Exchange> exchange, RequestFacts facts) {
-  fail(exchange, facts, {404, "There is no page here; the API is at /v1, GET /openapi.json describes it.", {}});
+  const WebFile* file = find_web_file(exchange->request().path);
+  if (file == nullptr) return fail(exchange, facts, {404, "The chat page has no such file.", {}});
+  reply(exchange, facts, web_response(*file, exchange->request().header("if-none-match")));
 }
 
 void App::models(std::shared_ptr<Exchange> exchange, RequestFacts facts) {

@@ -204,7 +204,9 @@ void HttpConnection::answer(const Response& response, bool close) {
     counted_body_ = 0;
   }
   const bool no_body = exchange_ != nullptr && exchange_->request_.method == "HEAD";
-  head_of(response, false, response.status == 204 ? std::nullopt : std::optional(response.body.size()), close);
+  // A length of 304 would be that of the body that the client has.
+  const bool bare = response.status == 204 || response.status == 304;
+  head_of(response, false, bare ? std::nullopt : std::optional(response.body.size()), close);
   if (!no_body) put(response.body);
 }
 

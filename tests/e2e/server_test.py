@@ -185,7 +185,7 @@ class Guarded(unittest.TestCase):
             self.assertGreater(len(routes), 15)
             for method, path in routes:
                 body = b"{}" if method == "POST" else None
-                public = path in ("/", "/health", "/v1/health", "/ping")
+                public = path in ("/", "/web/x", "/health", "/v1/health", "/ping")
                 self.assertEqual(server.request(method, path, body)[0] != 401, public, path)
                 self.assertEqual(server.request(method, path, body, {"Authorization": "Bearer firs"})[0] != 401, public, path)
                 for key in ("first", "second", "third"):
