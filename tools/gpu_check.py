@@ -398,6 +398,11 @@ class Checks:
         _, _, err = self.llrt(*bench, "-p", 512, "-n", 32, "-b", "1,8,32", "--time-launches")
         with open(self.out / "launches.txt", "a") as log:
             log.write(f"==== {model} {isa}\n{err}\n")
+        source = self.args.work / f"{model}.gguf"
+        if source.exists():
+            _, tiles, _ = self.llcc("compile", source, *self.target(isa), "--ctx-size", DEPTH + 256, "--max-batch", max(BATCHES), "--print-tiles")
+            with open(self.out / "tiles.txt", "a") as log:
+                log.write(f"==== {model} {isa}\n{tiles}\n")
         _, out, _ = self.llrt(*bench, "-p", 0, "-n", 64, "--no-graphs")
         plain = json.loads(out)["rows"][0]["tokens_per_second"]
         return {"plain_tokens_per_second": plain, "summary": f"without graphs decode {plain:.1f} tok/s; launches.txt"}
