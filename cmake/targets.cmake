@@ -2,6 +2,15 @@
 # build file:  x.cc  library | x_test.cc  the folder's unit tests | x_fuzz.cc  a fuzz target | x_bench.cc  a benchmark
 # Files under kernels/cpu/LEVEL/ are compiled for that instruction set and called only after a CPUID check.
 
+# The instructions of each kernels/cpu/LEVEL/.
+set(LLCUDA_LEVEL_avx2 -mavx2 -mfma -mf16c)
+set(LLCUDA_LEVEL_avxvnni ${LLCUDA_LEVEL_avx2} -mavxvnni)
+set(LLCUDA_LEVEL_avx512 ${LLCUDA_LEVEL_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512vnni)
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  list(APPEND LLCUDA_LEVEL_avx512 -Wno-maybe-uninitialized)  # false for the undefined operands of its own words (GCC bug 105593)
+endif()
+set(LLCUDA_LEVEL_amx ${LLCUDA_LEVEL_avx512} -mamx-tile -mamx-int8)
+
 # Generated FlatBuffers headers: schemas/x.fbs -> <build>/schemas/x_generated.h
 file(GLOB LLCUDA_SCHEMAS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/schemas/*.fbs)
 set(LLCUDA_SCHEMA_HEADERS)
@@ -33,8 +42,8 @@ function(llcuda_folder name)
         list(APPEND benches ${file})
       else()
         list(APPEND sources ${file})
-        if(file MATCHES "/kernels/cpu/avx2/")
-          set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
+        if(file MATCHES "/kernels/cpu/([a-z0-9]+)/")
+          set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "${LLCUDA_LEVEL_${CMAKE_MATCH_1}}")
         endif()
       endif()
     endforeach()

@@ -79,7 +79,8 @@ typedef struct llrt_open_params {
   size_t struct_size;
   int32_t threads;        /* 0: one per physical core that affinity and cgroup quota allow */
   int32_t verify_weights; /* 1: read all weights and compare their checksums */
-  const char* isa; /* "scalar", "avx2"; null: the best this machine has. Plans of reference kernels run scalar always */
+  const char* isa; /* "scalar", "avx2", "avx-vnni", "avx512-vnni" or "amx"; null: the best this machine has. Plans of
+                      reference kernels run scalar always */
   const char* model_dir; /* where files that the plan names lie (--weights reference); null: beside the plan */
   const char* device;    /* "cpu", "cuda", "cuda:1"; null: a GPU that the plan has code for, else the CPU */
   int32_t launch_mode;   /* GPUs: 0 one graph a step, 1 kernel after kernel, 2 waiting for each: an error names it,

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/cpu/avx2/avx2.h"
+#include "kernels/cpu/avx512/avx512.h"
 #include "kernels/kernel.h"
 #include "kernels/linear.h"
 #include "kernels/ref/ref.h"
@@ -18,7 +19,7 @@ constexpr IndexOperand kRopeKvWriteIndices[] = {{2, "positions"}, {3, "slots"}};
 constexpr IndexOperand kAttentionIndices[] = {{2, "positions"}, {3, "sequences"}, {4, "block_table"}};
 
 // clang-format off
-// name, op, {scalar, avx2}, check, scratch, cost, in_place, indices
+// name, op, {scalar, avx2, avx-vnni, avx512-vnni, amx}, check, scratch, cost, in_place, indices
 constexpr Kernel kKernels[] = {
     {"add", "add", {ref::add, nullptr},
      ref::check_elementwise, nullptr, ref::cost_elementwise, 0, {}},
@@ -38,7 +39,7 @@ constexpr Kernel kKernels[] = {
      ref::check_kv_write, nullptr, ref::cost_kv_write, 0, kKvWriteIndices},
     {"rope_kv_write", "rope_kv_write", {ref::rope_kv_write, avx2::rope_kv_write},
      ref::check_rope_kv_write, ref::scratch_rope_kv_write, ref::cost_rope_kv_write, -1, kRopeKvWriteIndices},
-    {"attention", "attention", {ref::attention, avx2::attention},
+    {"attention", "attention", {ref::attention, avx2::attention, nullptr, avx512::attention},
      ref::check_attention, ref::scratch_attention, ref::cost_attention, -1, kAttentionIndices},
     {"gather_rows", "gather_rows", {ref::gather_rows, nullptr},
      ref::check_gather_rows, nullptr, ref::cost_gather_rows, -1, kGatherIndices},

@@ -229,7 +229,9 @@ TEST_P(Hostile, WhatCheckAcceptsStaysInsideItsBuffers) {
     if (!filled) continue;
     const Case& c = *filled;
     ++accepted;
-    for (int isa = 0; isa <= static_cast<int>(best_isa()); ++isa) run(kernel, static_cast<Isa>(isa), c, 1 + round % 3);
+    for (int isa = 0; isa < kIsaCount; ++isa) {
+      if (has_isa(static_cast<Isa>(isa))) run(kernel, static_cast<Isa>(isa), c, 1 + round % 3);
+    }
     if (HasFailure()) {
       std::string text;
       for (const TensorType& t : spec.in) text += check::describe(t) + " ";

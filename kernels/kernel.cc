@@ -1,6 +1,8 @@
 #include "kernels/kernel.h"
 
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -33,14 +35,76 @@ std::string_view Attrs::text(std::string_view key, std::string_view missing) con
   return s != nullptr ? *s : missing;
 }
 
-const char* isa_name(Isa isa) { return isa == Isa::kAvx2 ? "avx2" : "scalar"; }
+namespace {
+
+// CPUID leaf 1 and leaf 7 (subleaves 0 and 1). The builtin asks the OS too whether it saves the registers, and answers
+// for all instructions that use the same ones; compilers lack words for some of those.
+bool cpu_has_avx2() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  const bool f16c = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c;
+}
+
+bool cpu_has_avx_vnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & 1u << 4) != 0;
+}
+
+bool cpu_has_avx512_vnni() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
+
+// Tiles: the CPU has them (leaf 7), the OS saves them (XCR0), and it lets this process use their 8 KB of state, which
+// Linux grants on request (Documentation/arch/x86/xstate.rst).
+bool cpu_has_amx() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25, kOsXsave = 1u << 27, kTileState = 3u << 17;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & (kTile | kInt8)) != (kTile | kInt8)) return false;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & kOsXsave) == 0) return false;
+  unsigned low = 0, high = 0;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  if ((low & kTileState) != kTileState) return false;
+  constexpr long kArchReqXcompPerm = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kArchReqXcompPerm, kTileData) == 0;
+}
+
+struct IsaRow {
+  const char* name;
+  Isa below;
+  bool (*cpu_has)();  // given the levels below
+};
+constexpr IsaRow kIsas[kIsaCount] = {
+    {"scalar", Isa::kScalar, [] { return true; }},
+    {"avx2", Isa::kScalar, cpu_has_avx2},
+    {"avx-vnni", Isa::kAvx2, cpu_has_avx_vnni},
+    {"avx512-vnni", Isa::kAvx2, cpu_has_avx512_vnni},
+    {"amx", Isa::kAvx512, cpu_has_amx},
+};
+
+}  // namespace
+
+const char* isa_name(Isa isa) { return kIsas[static_cast<size_t>(isa)].name; }
+Isa isa_below(Isa isa) { return kIsas[static_cast<size_t>(isa)].below; }
+
+bool has_isa(Isa isa) {
+  static const std::array<bool, kIsaCount> found = [] {
+    __builtin_cpu_init();
+    std::array<bool, kIsaCount> has = {};
+    for (size_t i = 0; i < kIsaCount; ++i) {
+      has[i] = (i == 0 || has[static_cast<size_t>(kIsas[i].below)]) && kIsas[i].cpu_has();
+    }
+    return has;
+  }();
+  return found[static_cast<size_t>(isa)];
+}
 
 Isa best_isa() {
-  __builtin_cpu_init();
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  // clang 14 has no word for f16c; it shares the registers, so whether the OS saves them is what "avx2" answers.
-  const bool f16c = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c ? Isa::kAvx2 : Isa::kScalar;
+  Isa best = Isa::kScalar;
+  for (int i = 0; i < kIsaCount; ++i) {
+    if (has_isa(static_cast<Isa>(i))) best = static_cast<Isa>(i);
+  }
+  return best;
 }
 
 Range split(int64_t count, int64_t grain, int thread, int threads) {
@@ -50,8 +114,8 @@ Range split(int64_t count, int64_t grain, int thread, int threads) {
 }
 
 KernelFn kernel_fn(const Kernel& kernel, Isa isa) {
-  for (int level = static_cast<int>(isa); level > 0; --level) {
-    if (const KernelFn fn = kernel.fn[static_cast<size_t>(level)]) return fn;
+  for (; isa != Isa::kScalar; isa = isa_below(isa)) {
+    if (const KernelFn fn = kernel.fn[static_cast<size_t>(isa)]) return fn;
   }
   return kernel.fn[0];
 }

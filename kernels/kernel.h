@@ -37,11 +37,16 @@ class Attrs {
 };
 
 // Instruction set levels of the CPU backend, in order of preference. kScalar is the reference: the definition of
-// correct.
-enum class Isa : uint8_t { kScalar = 0, kAvx2 = 1 };
-inline constexpr int kIsaCount = 2;
-const char* isa_name(Isa isa);  // "scalar", "avx2"
-Isa best_isa();                 // what this machine's CPUID and OS allow
+// correct. Each level but the first has a level below whose instructions it includes (isa_below): kAvx512 is no
+// superset of kAvxVnni.
+enum class Isa : uint8_t { kScalar = 0, kAvx2 = 1, kAvxVnni = 2, kAvx512 = 3, kAmx = 4 };
+inline constexpr int kIsaCount = 5;
+const char* isa_name(Isa isa);  // "scalar", "avx2", "avx-vnni", "avx512-vnni", "amx"
+Isa isa_below(Isa isa);         // kScalar for kScalar
+// Whether this machine's CPUID and OS allow the level. The first question about kAmx asks the OS for the permission to
+// use tiles, which holds for the process.
+bool has_isa(Isa isa);
+Isa best_isa();  // the last level that has_isa
 
 // One operand at run time: a type whose dims hold the actual sizes of this step, and its memory.
 // `row_bytes` is the distance between neighbours in dimension rank-2 (a slice of a wider tensor keeps the wider
@@ -106,7 +111,7 @@ struct IndexOperand {
 struct Kernel {
   std::string_view name;               // stable: plans name kernels by it
   std::string_view op;                 // the IR op it computes
-  std::array<KernelFn, kIsaCount> fn;  // by Isa; [0] is the reference and never null; a null level uses the one below
+  std::array<KernelFn, kIsaCount> fn;  // by Isa; [0] is the reference and never null; null: that of the level below
   // Proves that a launch with these types and attributes is safe to run with any operand contents (except indices,
   // which the engine guarantees): counts, dtypes, layouts, shapes, attribute keys, types and ranges. Called on hostile
   // plans. The message says what was found and what was expected.
@@ -120,7 +125,7 @@ struct Kernel {
 // All kernels, in a fixed order (kernels/catalog.cc). find_kernel returns null for an unknown name.
 std::span<const Kernel> catalog();
 const Kernel* find_kernel(std::string_view name);
-// The function of `kernel` for a level: its own or the nearest one below.
+// The function of `kernel` for a level: its own or that of the nearest level below (isa_below).
 KernelFn kernel_fn(const Kernel& kernel, Isa isa);
 
 // Inputs that the engine fills before each step, by the name the graph's `input` op gives. Indices are valid by

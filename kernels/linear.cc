@@ -15,20 +15,17 @@ template <LinearForm kForm>
 Cost cost(const LaunchSpec& spec) {
   return ref::cost_linear(spec, kForm);
 }
-template <LinearForm kForm>
-void scalar(const KernelCall& call) {
-  ref::linear(call, kForm);
-}
-template <LinearForm kForm>
-void avx2_level(const KernelCall& call) {
-  avx2::linear(call, kForm);
+template <LinearForm kForm, void (*kLinear)(const KernelCall&, LinearForm)>
+void level(const KernelCall& call) {
+  kLinear(call, kForm);
 }
 
 template <LinearForm kForm, bool kQ8>
 constexpr Kernel row(std::string_view name, std::string_view op) {
   return {name,
           op,
-          {scalar<kForm>, avx2_level<kForm>},
+          {level<kForm, ref::linear>, level<kForm, avx2::linear>, kQ8 ? level<kForm, avxvnni::linear> : nullptr,
+           kQ8 ? level<kForm, avx512::linear> : nullptr, kQ8 ? level<kForm, amx::linear> : nullptr},
           check<kForm, kQ8>,
           ref::scratch_linear,
           cost<kForm>,

@@ -17,6 +17,16 @@ enum class LinearForm : uint8_t { kLinear, kMerged, kGated, kAdd };
 
 inline constexpr int64_t kMaxParts = 16;  // of merged_linear
 
+// One thread's scratch at a SIMD level: a panel's outputs for a chunk of tokens (two for kGated), sums over groups of
+// codes for the tokens, and a panel of weights made ready. Each part is a multiple of 64 bytes.
+inline constexpr int64_t kLinearChunk = 256;     // tokens that meet a panel while both are in the cache
+inline constexpr int64_t kLinearMinsGroup = 16;  // codes of the smallest group
+constexpr int64_t linear_mins_bytes(int64_t k) { return 4 * kLinearChunk * (k / kLinearMinsGroup); }
+constexpr int64_t linear_panel_bytes(int64_t k) { return 2 * 4 * 16 * k; }  // two panels of f32 rows: more than tiles
+constexpr int64_t linear_scratch_bytes(int64_t k) {
+  return 2 * 4 * 16 * kLinearChunk + linear_mins_bytes(k) + linear_panel_bytes(k);
+}
+
 // Where a launch that passed its check has its operands.
 struct LinearRoles {
   size_t weights;   // inputs 1 .. weights
@@ -43,9 +53,17 @@ void embed(const KernelCall& call);
 
 }  // namespace ref
 
+// The SIMD levels (kernels/cpu/).
 namespace avx2 {
-
 void linear(const KernelCall& call, LinearForm form);
-
-}  // namespace avx2
+}
+namespace avxvnni {
+void linear(const KernelCall& call, LinearForm form);
+}
+namespace avx512 {
+void linear(const KernelCall& call, LinearForm form);
+}
+namespace amx {
+void linear(const KernelCall& call, LinearForm form);
+}
 }  // namespace ll

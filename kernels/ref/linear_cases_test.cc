@@ -221,6 +221,8 @@ std::vector<Case> q8_cases(Random& random) {
     cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {48, 1024, 2, true, false}, "gelu_tanh"));
     cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {5, 2 * block, 17, true, true}, "relu"));
     cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {320, block, 5, false, false}));
+    cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {19, 11 * 256, 37, true, false}));
+    cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {3, block, kLinearChunk + 41, false, true}));
     cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kTile8, {13, 3 * block, 3, true, false}));
   }
   return cases;

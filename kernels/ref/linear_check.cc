@@ -86,9 +86,9 @@ Status check_linear(const LaunchSpec& spec, LinearForm form, bool q8) {
 
 uint64_t scratch_linear(const LaunchSpec& spec) {
   const auto k = static_cast<uint64_t>(spec.in[0].last().value);
-  // Scalar: two weight rows as f64, one as f32, and a block of tokens as f32. AVX2: two panels of 16 weight rows as
-  // f32.
-  return std::max<uint64_t>(k * (2 * 8 + 4 + 4 * kTokenBlock), k * (2 * 4 * kPanelRows));
+  // Scalar: two weight rows as f64, one as f32, and a block of tokens as f32.
+  return std::max<uint64_t>(k * (2 * 8 + 4 + 4 * kTokenBlock),
+                            static_cast<uint64_t>(linear_scratch_bytes(static_cast<int64_t>(k))));
 }
 
 Cost cost_linear(const LaunchSpec& spec, LinearForm form) {

@@ -2,6 +2,7 @@
 // the fusion it is computed in.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <random>
 #include <vector>
@@ -39,7 +40,7 @@ TensorType matrix(DType dtype, int64_t rows, int64_t columns, Layout layout = La
 class Linear : public testing::TestWithParam<Isa> {
  protected:
   void SetUp() override {
-    if (GetParam() > best_isa()) GTEST_SKIP() << "this machine lacks " << isa_name(GetParam());
+    if (!has_isa(GetParam())) GTEST_SKIP() << "this machine lacks " << isa_name(GetParam());
   }
 
   std::vector<float> normals(int64_t n) {
@@ -188,8 +189,13 @@ TEST_P(Linear, NotANumberIsNotLost) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Levels, Linear, testing::Values(Isa::kScalar, Isa::kAvx2),
-                         [](const auto& level) { return std::string(isa_name(level.param)); });
+INSTANTIATE_TEST_SUITE_P(Levels, Linear,
+                         testing::Values(Isa::kScalar, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512, Isa::kAmx),
+                         [](const auto& level) {
+                           std::string name = isa_name(level.param);
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace ll

@@ -46,7 +46,9 @@ Floats random_floats(size_t count, unsigned seed, float scale = 1) {
 
 std::vector<Isa> isas() {
   std::vector<Isa> all;
-  for (int i = 0; i <= static_cast<int>(best_isa()); ++i) all.push_back(static_cast<Isa>(i));
+  for (int i = 0; i < kIsaCount; ++i) {
+    if (has_isa(static_cast<Isa>(i))) all.push_back(static_cast<Isa>(i));
+  }
   return all;
 }
 

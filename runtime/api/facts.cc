@@ -16,7 +16,7 @@ std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::erro
 Json describe(const Machine& machine) {
   Json levels = Json::object();
   for (int level = 0; level < kIsaCount; ++level) {
-    levels[isa_name(static_cast<Isa>(level))] = static_cast<Isa>(level) <= best_isa();
+    levels[isa_name(static_cast<Isa>(level))] = has_isa(static_cast<Isa>(level));
   }
   const auto limit = [](auto value) { return value > 0 ? Json(value) : Json(nullptr); };
   return {{"cpu", machine.cpu},

@@ -12,11 +12,13 @@ namespace {
 
 Result<std::optional<Isa>> parse_isa(std::string_view name) {
   if (name.empty()) return std::optional<Isa>();
+  std::string names;
   for (int level = 0; level < kIsaCount; ++level) {
     const Isa isa = static_cast<Isa>(level);
     if (name == isa_name(isa)) return std::optional(isa);
+    names += fmt::format("{}{}", level == 0 ? "" : level + 1 == kIsaCount ? " or " : ", ", isa_name(isa));
   }
-  return usage("isa is '{}', expected scalar or avx2", name);
+  return usage("isa is '{}', expected {}", name, names);
 }
 
 struct DeviceChoice {

@@ -77,8 +77,9 @@ Command add_serve(CLI::App& app) {
       ->check(CLI::Range(1, 256))
       ->envname("LLRT_ARG_THREADS")
       ->type_name("N");
-  app.add_option("--isa", o.isa, "instruction set of the kernels: scalar or avx2 (default: the best here)")
-      ->check(CLI::IsMember({"scalar", "avx2"}))
+  app.add_option("--isa", o.isa,
+                 "instruction set of the kernels: scalar, avx2, avx-vnni, avx512-vnni or amx (default: the best here)")
+      ->check(CLI::IsMember({"scalar", "avx2", "avx-vnni", "avx512-vnni", "amx"}))
       ->type_name("LEVEL");
   app.add_option("--device", o.device, "cpu, cuda or cuda:N (default: a GPU that the plan has code for, else the CPU)")
       ->type_name("DEVICE");

@@ -8,8 +8,9 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
                  "threads (default: one per physical core that affinity and cgroup allow)")
       ->check(CLI::Range(1, 256))
       ->type_name("N");
-  app.add_option("--isa", options.isa, "instruction set of the kernels: scalar or avx2 (default: the best here)")
-      ->check(CLI::IsMember({"scalar", "avx2"}))
+  app.add_option("--isa", options.isa,
+                 "instruction set of the kernels: scalar, avx2, avx-vnni, avx512-vnni or amx (default: the best here)")
+      ->check(CLI::IsMember({"scalar", "avx2", "avx-vnni", "avx512-vnni", "amx"}))
       ->type_name("LEVEL");
   app.add_option("--model-dir", options.model_dir, "folder of the files that a plan with --weights reference names")
       ->type_name("DIR");

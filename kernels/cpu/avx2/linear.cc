@@ -1,14 +1,30 @@
-// The linear family. Work is divided by panels of 16 weight rows; each panel meets all tokens while it is in the cache.
+// The linear family of every SIMD level. Work is divided by panels of 16 weight rows; each panel meets a chunk of
+// tokens while both are in the cache.
 #include <algorithm>
 
 #include "kernels/cpu/avx2/activate.h"
 #include "kernels/cpu/avx2/linear_dots.h"
 #include "kernels/cpu/avx2/vector.h"
 #include "kernels/quant/layouts.h"
+#include "kernels/quant/q8a.h"
 #include "kernels/ref/linear.h"
 
-namespace ll::avx2 {
+namespace ll {
+namespace avx2 {
 namespace {
+
+int64_t panel_count(const TensorView& w) { return (w.dim(0) + kPanelRows - 1) / kPanelRows; }
+
+// One thread's scratch: linear_scratch_bytes (kernels/ref/linear.h).
+struct Scratch {
+  Scratch(const KernelCall& call, int64_t k)
+      : sums{reinterpret_cast<float*>(call.scratch.data()), sums[0] + kPanelRows * kLinearChunk},
+        mins(sums[1] + kPanelRows * kLinearChunk),
+        panel(reinterpret_cast<std::byte*>(mins) + linear_mins_bytes(k)) {}
+  float* sums[2];    // [kLinearChunk][16], of the second weight for kGated
+  float* mins;       // DotTokens::mins of a chunk
+  std::byte* panel;  // weights made ready: two panels of f32 rows, or what PrefillFn unpacks
+};
 
 // 1 to 16 rows of one weight, ready to be multiplied.
 struct Panel {
@@ -16,34 +32,64 @@ struct Panel {
   const Dots* dots = nullptr;
 };
 
-int64_t panel_count(const TensorView& w) { return (w.dim(0) + kPanelRows - 1) / kPanelRows; }
-
 // Quantized weights that meet f32 tokens become f32 rows in `scratch` first. No graph of ours does that at this level:
 // it is here so that every launch that check accepts runs.
-Panel open_panel(const TensorView& w, int64_t panel, bool q8, float* scratch) {
+Panel open_panel(const TensorView& w, int64_t panel, const Dots* x16, std::byte* scratch) {
   const int64_t k = w.last(), first = panel * kPanelRows;
-  if (q8) {
-    const Dots* dots = plain_x16_dots(w.dtype);
-    return {w.data + panel * x16_panel_bytes(w.dtype, k), dots != nullptr ? dots : grouped_x16_dots(w.dtype)};
-  }
+  if (x16 != nullptr) return {w.data + panel * x16_panel_bytes(w.dtype, k), x16};
   if (const Dots* dots = float_dots(w.dtype)) return {w.data + first * row_bytes(w.dtype, k), dots};
   for (int64_t r = 0; r < std::min(kPanelRows, w.dim(0) - first); ++r) {
-    dequantize_row(w.dtype, w.layout, w.data, first + r, k, scratch + r * k);
+    dequantize_row(w.dtype, w.layout, w.data, first + r, k, reinterpret_cast<float*>(scratch) + r * k);
   }
-  return {reinterpret_cast<const std::byte*>(scratch), float_dots(DType::kF32)};
+  return {scratch, float_dots(DType::kF32)};
 }
 
-// Up to four tokens, four or two or one at a time; how many does not change their bits.
-int64_t multiply(const Panel& panel, int64_t rows, const TensorView& x, int64_t token, float* out) {
-  const int64_t left = x.dim(0) - token, tokens = left >= 4 ? 4 : left >= 2 ? 2 : 1;
-  const DotFn dot = tokens == 4 ? panel.dots->four : tokens == 2 ? panel.dots->two : panel.dots->one;
-  dot(panel.data, rows, x.last(), x.row<std::byte>(token), x.row_bytes, out);
-  return tokens;
+// A chunk of tokens times one panel. In what steps does not change their bits.
+void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, int64_t tokens, std::byte* scratch,
+              float* out) {
+  const Dots& dots = *panel.dots;
+  int64_t t = 0;
+  if (dots.prefill != nullptr && tokens >= dots.prefill_least) {
+    t = tokens / dots.prefill_tile * dots.prefill_tile;
+    dots.prefill(panel.data, k, x, t, scratch, out);
+  }
+  while (t < tokens) {
+    const int64_t left = tokens - t, step = left >= 8 && dots.eight != nullptr ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    const DotFn dot = step == 8 ? dots.eight : step == 4 ? dots.four : step == 2 ? dots.two : dots.one;
+    dot(panel.data, rows, k, x.from(t), out + kPanelRows * t);
+    t += step;
+  }
+}
+
+// DotTokens::mins of `tokens` q8a rows, one for `group` codes.
+void make_mins(const DotTokens& x, int64_t tokens, int64_t k, int group, float* mins) {
+  for (int64_t t = 0; t < tokens; ++t) {
+    const Q8aRow row = q8a_row(x.rows + t * x.row_bytes, k);
+    float* out = mins + t * x.mins_stride;
+    for (int64_t b = 0; b < k / kQ8aBlock; ++b) {
+      const int16_t* sums = row.sums + 2 * b;
+      if (group == 16) {
+        for (int64_t i = 0; i < 2; ++i) out[2 * b + i] = static_cast<float>(sums[i]) * row.scales[b];
+      } else {
+        out[b] = static_cast<float>(sums[0] + sums[1]) * row.scales[b];
+      }
+    }
+  }
+}
+
+const Dots* x16_dots(DType dtype) {
+  const Dots* dots = plain_x16_dots(dtype);
+  return dots != nullptr ? dots : grouped_x16_dots(dtype);
 }
 
 }  // namespace
 
-void linear(const KernelCall& call, LinearForm form) {
+void linear(const KernelCall& call, LinearForm form) { linear_of(call, form, x16_dots); }
+
+}  // namespace avx2
+
+void linear_of(const KernelCall& call, LinearForm form, DotsOf x16) {
+  using namespace avx2;  // NOLINT(google-build-using-namespace)
   const TensorView &x = call.in[0], &y = call.out[0];
   const LinearRoles roles = linear_roles(form, call.in.size(), call.attrs);
   // Weights laid out for a GPU have no SIMD kernel: no CPU plan of ours has them, but check accepts them.
@@ -53,7 +99,8 @@ void linear(const KernelCall& call, LinearForm form) {
   const bool q8 = x.dtype == DType::kQ8A, gated = form == LinearForm::kGated;
   const Activation act = gated ? *find_activation(call.attrs.text("act")) : Activation::kRelu;
   const size_t parts = gated ? 1 : roles.weights;
-  auto* scratch = reinterpret_cast<float*>(call.scratch.data());
+  const int64_t k = x.last();
+  const Scratch scratch(call, k);
   const auto bias_of = [&](size_t part, int64_t row) {
     return roles.bias > 0 ? reinterpret_cast<const float*>(call.in[roles.bias + part].data) + row : nullptr;
   };
@@ -61,30 +108,47 @@ void linear(const KernelCall& call, LinearForm form) {
   int64_t panels = 0;
   for (size_t p = 0; p < parts; ++p) panels += panel_count(call.in[1 + p]);
   const Range range = split(panels, 1, call.thread, call.threads);
-  int64_t part_begin = 0, column = 0;  // of the part's first panel and first output
-  for (size_t p = 0; p < parts; ++p) {
-    const TensorView& w = call.in[1 + p];
-    const int64_t count = panel_count(w);
-    const int64_t end = std::min(range.end - part_begin, count);
-    for (int64_t i = std::max<int64_t>(range.begin - part_begin, 0); i < end; ++i) {
-      const int64_t first = i * kPanelRows, rows = std::min(kPanelRows, w.dim(0) - first);
-      const Panel panel = open_panel(w, i, q8, scratch);
-      const Panel up = gated ? open_panel(call.in[2], i, q8, scratch + kPanelRows * x.last()) : Panel{};
-      const float* bias = bias_of(p, first);
-      const float* up_bias = gated ? bias_of(1, first) : nullptr;
-      alignas(32) float sums[4 * kPanelRows] = {}, up_sums[4 * kPanelRows] = {};
-      for (int64_t t = 0; t < x.dim(0);) {
-        const int64_t tokens = multiply(panel, rows, x, t, sums);
-        if (gated) multiply(up, rows, x, t, up_sums);
-        for (int64_t i_token = 0; i_token < tokens; ++i_token, ++t) {
-          float* out = y.row<float>(t) + column + first;
-          const float* residual = form == LinearForm::kAdd ? call.in[roles.residual].row<float>(t) + first : nullptr;
+  for (int64_t chunk = 0; chunk < x.dim(0); chunk += kLinearChunk) {
+    const int64_t tokens = std::min(kLinearChunk, x.dim(0) - chunk);
+    DotTokens rows_of_x = {x.row<std::byte>(chunk), x.row_bytes, scratch.mins, 0};
+    int mins_group = 0;
+    // Weights of one launch may read minima of different groups.
+    const auto tokens_for = [&](const Dots* dots) {
+      if (dots != nullptr && dots->mins_group != 0 && dots->mins_group != mins_group) {
+        mins_group = dots->mins_group;
+        rows_of_x.mins_stride = k / mins_group;
+        make_mins(rows_of_x, tokens, k, mins_group, scratch.mins);
+      }
+    };
+    int64_t part_begin = 0, column = 0;  // of the part's first panel and first output
+    for (size_t p = 0; p < parts; ++p) {
+      const TensorView& w = call.in[1 + p];
+      const Dots* const dots = q8 ? x16(w.dtype) : nullptr;
+      const Dots* const up_dots = q8 && gated ? x16(call.in[2].dtype) : nullptr;
+      const int64_t count = panel_count(w);
+      const int64_t end = std::min(range.end - part_begin, count);
+      for (int64_t i = std::max<int64_t>(range.begin - part_begin, 0); i < end; ++i) {
+        const int64_t first = i * kPanelRows, rows = std::min(kPanelRows, w.dim(0) - first);
+        const Panel panel = open_panel(w, i, dots, scratch.panel);
+        tokens_for(dots);
+        multiply(panel, rows, k, rows_of_x, tokens, scratch.panel, scratch.sums[0]);
+        if (gated) {
+          const Panel up = open_panel(call.in[2], i, up_dots, scratch.panel);
+          tokens_for(up_dots);
+          multiply(up, rows, k, rows_of_x, tokens, scratch.panel, scratch.sums[1]);
+        }
+        const float* bias = bias_of(p, first);
+        const float* up_bias = gated ? bias_of(1, first) : nullptr;
+        for (int64_t t = 0; t < tokens; ++t) {
+          float* out = y.row<float>(chunk + t) + column + first;
+          const float* residual =
+              form == LinearForm::kAdd ? call.in[roles.residual].row<float>(chunk + t) + first : nullptr;
           for (int64_t r = 0; r < rows; r += 8) {
             const int64_t n = rows - r;
-            __m256 value = _mm256_load_ps(sums + kPanelRows * i_token + r);
+            __m256 value = _mm256_load_ps(scratch.sums[0] + kPanelRows * t + r);
             if (bias != nullptr) value = _mm256_add_ps(value, load_part(bias + r, n));
             if (gated) {
-              __m256 factor = _mm256_load_ps(up_sums + kPanelRows * i_token + r);
+              __m256 factor = _mm256_load_ps(scratch.sums[1] + kPanelRows * t + r);
               if (up_bias != nullptr) factor = _mm256_add_ps(factor, load_part(up_bias + r, n));
               value = _mm256_mul_ps(activate(act, value), factor);
             }
@@ -93,10 +157,10 @@ void linear(const KernelCall& call, LinearForm form) {
           }
         }
       }
+      part_begin += count;
+      column += w.dim(0);
     }
-    part_begin += count;
-    column += w.dim(0);
   }
 }
 
-}  // namespace ll::avx2
+}  // namespace ll

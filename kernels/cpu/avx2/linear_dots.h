@@ -1,27 +1,56 @@
-// Products of a panel of up to 16 weight rows with 1, 2 or 4 tokens: what the linear kernels are made of.
+// Products of a panel of up to 16 weight rows with some tokens: what the linear kernels of every SIMD level are made
+// of.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/ref/linear.h"
 #include "kernels/type.h"
 
-namespace ll::avx2 {
+namespace ll {
 
-// out[16 * t + r] = sum over i of w[r, i] * x[t, i], r < rows, t < the function's tokens. out is 32-byte aligned.
+// Tokens as the products read them: rows row_bytes apart, f32 for float formats, q8a for block formats. For formats
+// whose groups have minima also mins[t * mins_stride + g] = float(sum of group g's codes) * scale, rounded once.
+struct DotTokens {
+  const std::byte* rows;
+  int64_t row_bytes;
+  const float* mins;
+  int64_t mins_stride;
+
+  DotTokens from(int64_t token) const {
+    return {rows + token * row_bytes, row_bytes, mins + token * mins_stride, mins_stride};
+  }
+};
+
+// out[16 * t + r] = sum over i of w[r, i] * x[t, i], r < rows, t < the function's tokens. out is 64-byte aligned.
 //   w  float formats: dense rows; block formats: a panel of kX16, always 16 rows
-//   x  rows x_row_bytes apart: f32 for float formats, q8a for block formats
 // Each output's operations and their order are the same whatever the tokens and rows.
-using DotFn = void (*)(const std::byte* w, int64_t rows, int64_t k, const std::byte* x, int64_t x_row_bytes,
-                       float* out);
+using DotFn = void (*)(const std::byte* w, int64_t rows, int64_t k, const DotTokens& x, float* out);
+// The same for any multiple of a tile of tokens. Unpacks the panel into scratch, linear_panel_bytes(k), once.
+using PrefillFn = void (*)(const std::byte* w, int64_t k, const DotTokens& x, int64_t tokens, std::byte* scratch,
+                           float* out);
 struct Dots {
   DType dtype;
-  DotFn one, two, four;  // tokens
+  DotFn one, two, four;         // tokens
+  DotFn eight = nullptr;        // null: the level has none
+  PrefillFn prefill = nullptr;  // null: the level has none
+  int prefill_tile = 0;
+  int prefill_least = 0;  // tokens from which it is faster
+  int mins_group = 0;     // codes that share one of DotTokens::mins: 16 or 32; 0: reads none
 };
 
 // Null when the dtype is none of theirs.
+using DotsOf = const Dots* (*)(DType dtype);
+
+// The kernel of a level: `x16` finds the products of its block formats, those of float formats are AVX2's.
+void linear_of(const KernelCall& call, LinearForm form, DotsOf x16);
+
+namespace avx2 {
+
 const Dots* float_dots(DType dtype);        // f32, f16, bf16
 const Dots* plain_x16_dots(DType dtype);    // formats of 32 with one or two factors
 const Dots* grouped_x16_dots(DType dtype);  // formats of 256 with scales of groups
 
-}  // namespace ll::avx2
+}  // namespace avx2
+}  // namespace ll

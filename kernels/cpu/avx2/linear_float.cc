@@ -29,7 +29,9 @@ struct BF16 {
 };
 
 template <class F, int kRows, int kTokens>
-void dot_block(const std::byte* w, int64_t k, const std::byte* x, int64_t x_row_bytes, float* out) {
+void dot_block(const std::byte* w, int64_t k, const DotTokens& tokens, float* out) {
+  const std::byte* x = tokens.rows;
+  const int64_t x_row_bytes = tokens.row_bytes;
   const int64_t row = k * F::kBytes, whole = k & ~int64_t{7};
   __m256 sum[kRows][kTokens];
   for (int r = 0; r < kRows; ++r) {
@@ -69,13 +71,13 @@ void dot_block(const std::byte* w, int64_t k, const std::byte* x, int64_t x_row_
 }
 
 template <class F, int kTokens>
-void dot_rows(const std::byte* w, int64_t rows, int64_t k, const std::byte* x, int64_t x_row_bytes, float* out) {
+void dot_rows(const std::byte* w, int64_t rows, int64_t k, const DotTokens& x, float* out) {
   constexpr int kRows = 8 / kTokens;
   int64_t r = 0;
   for (; r + kRows <= rows; r += kRows) {
-    dot_block<F, kRows, kTokens>(w + r * k * F::kBytes, k, x, x_row_bytes, out + r);
+    dot_block<F, kRows, kTokens>(w + r * k * F::kBytes, k, x, out + r);
   }
-  for (; r < rows; ++r) dot_block<F, 1, kTokens>(w + r * k * F::kBytes, k, x, x_row_bytes, out + r);
+  for (; r < rows; ++r) dot_block<F, 1, kTokens>(w + r * k * F::kBytes, k, x, out + r);
 }
 
 constexpr Dots kDots[] = {

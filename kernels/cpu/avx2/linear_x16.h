@@ -79,8 +79,13 @@ __m256i spread(const std::byte* bytes) {
 struct Factors {
   __m256i scale[2];  // of k 0-15 and 16-31, pairs (s, s); ones for plain formats
   __m256i pair;      // (scale[0], scale[1]): meets the two sums of q8a
-  __m256i min_pair;
+  __m256 min[2];     // of the same k
 };
+
+// Eight rows' unsigned bytes as floats.
+[[maybe_unused]] inline __m256 byte_values(const std::byte* bytes) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes))));
+}
 
 template <class F>
 inline __attribute__((always_inline)) Factors factors_of(const GroupScales& scales, int sub, int half) {
@@ -89,16 +94,14 @@ inline __attribute__((always_inline)) Factors factors_of(const GroupScales& scal
     for (int g = 0; g < 2; ++g) f.scale[g] = spread<F::kSignedScale>(scales.scale + 16 * (2 * sub + g) + 8 * half);
     f.pair = _mm256_blend_epi16(f.scale[0], f.scale[1], 0xaa);
     if constexpr (F::kMin) {
-      f.min_pair = _mm256_blend_epi16(spread<false>(scales.min + 32 * sub + 8 * half),
-                                      spread<false>(scales.min + 32 * sub + 16 + 8 * half), 0xaa);
+      for (int g = 0; g < 2; ++g) f.min[g] = byte_values(scales.min + 16 * (2 * sub + g) + 8 * half);
     }
   } else if constexpr (F::kGroup == 32) {
     f.scale[0] = f.scale[1] = f.pair = spread<F::kSignedScale>(scales.scale + 16 * sub + 8 * half);
-    if constexpr (F::kMin) f.min_pair = spread<false>(scales.min + 16 * sub + 8 * half);
+    if constexpr (F::kMin) f.min[0] = byte_values(scales.min + 16 * sub + 8 * half);
   } else {
     f.scale[0] = f.scale[1] = f.pair = _mm256_set1_epi16(1);
   }
-  if constexpr (!F::kMin || F::kGroup == 0) f.min_pair = f.pair;
   return f;
 }
 
@@ -174,13 +177,13 @@ inline __attribute__((always_inline)) void dot_sub(const std::byte* sub, const i
 }
 
 template <class F, int kTokens>
-void dot_panel(const std::byte* panel, int64_t, int64_t k, const std::byte* x, int64_t x_row_bytes, float* out) {
-  constexpr int kSubs = F::kElements / 32;
+void dot_panel(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, float* out) {
+  constexpr int kSubs = F::kElements / 32, kGroups = F::kGroup == 16 ? 2 : 1;
   constexpr int64_t kSubBytes = 64 * (F::kLowBits + F::kHighBits), kBlockBytes = F::kScaleBytes + kSubs * kSubBytes;
   const int64_t count = k / F::kElements;
   const std::byte* tails = panel + count * kBlockBytes;
   Q8aRow token[kTokens];
-  for (int t = 0; t < kTokens; ++t) token[t] = q8a_row(x + t * x_row_bytes, k);
+  for (int t = 0; t < kTokens; ++t) token[t] = q8a_row(x.rows + t * x.row_bytes, k);
   __m256 total[kTokens][2];
   for (int t = 0; t < kTokens; ++t) total[t][0] = total[t][1] = _mm256_setzero_ps();
 
@@ -209,11 +212,11 @@ void dot_panel(const std::byte* panel, int64_t, int64_t k, const std::byte* x, i
       dot_sub<F, kTokens>(block + F::kScaleBytes + s * kSubBytes, codes, factors, sum);
 #pragma GCC unroll 4
       for (int t = 0; t < kTokens; ++t) {
-        const __m256i sums = broadcast32(token[t].sums + 2 * q);
         const __m256 scale = _mm256_set1_ps(token[t].scales[q]);
 #pragma GCC unroll 2
         for (int h = 0; h < 2; ++h) {
           if constexpr (F::kZero > 0) {
+            const __m256i sums = broadcast32(token[t].sums + 2 * q);
             static_assert((F::kZero & (F::kZero - 1)) == 0);
             const __m256i zeros = _mm256_slli_epi32(_mm256_madd_epi16(factors[h].pair, sums), __builtin_ctz(F::kZero));
             sum[t][h] = _mm256_sub_epi32(sum[t][h], zeros);
@@ -225,11 +228,13 @@ void dot_panel(const std::byte* panel, int64_t, int64_t k, const std::byte* x, i
             total[t][h] = _mm256_fmadd_ps(value, _mm256_mul_ps(f16_values(tail, h), scale), total[t][h]);
           }
           if constexpr (F::kMin) {
-            const __m256 min = _mm256_cvtepi32_ps(_mm256_madd_epi16(factors[h].min_pair, sums));
-            if constexpr (F::kGroup != 0) {
-              low[t][h] = _mm256_fmadd_ps(min, scale, low[t][h]);
+            const float* mins = x.mins + t * x.mins_stride + q * kGroups;
+            if constexpr (F::kGroup == 0) {
+              total[t][h] = _mm256_fmadd_ps(_mm256_broadcast_ss(mins), f16_values(tail + 32, h), total[t][h]);
             } else {
-              total[t][h] = _mm256_fmadd_ps(_mm256_mul_ps(min, scale), f16_values(tail + 32, h), total[t][h]);
+              for (int g = 0; g < kGroups; ++g) {
+                low[t][h] = _mm256_fmadd_ps(factors[h].min[g], _mm256_broadcast_ss(mins + g), low[t][h]);
+              }
             }
           }
         }
@@ -252,9 +257,195 @@ void dot_panel(const std::byte* panel, int64_t, int64_t k, const std::byte* x, i
   }
 }
 
+// A panel unpacked once for many tokens.
+template <class F>
+struct Unpacked {
+  static constexpr int kGroups = F::kGroup == 16 ? 2 : 1;  // of a sub-block
+
+  Unpacked(std::byte* scratch, int64_t k)
+      : codes(scratch),
+        scale(codes + 16 * k),
+        min(reinterpret_cast<float*>(scale + (F::kGroup != 0 ? 64 * kGroups * (k / 32) : 0))),
+        factor(min + (F::kGroup != 0 && F::kMin ? 16 * kGroups * (k / 32) : 0)) {}
+  std::byte* codes;  // [k / 4][16][4]
+  std::byte* scale;  // [k / 32][kGroups][16] pairs (s, s) of 16 bits, grouped formats
+  float* min;        // [k / 32][kGroups][16], grouped formats with minima
+  float* factor;     // [blocks][d, m][16]
+};
+
+template <class F>
+void unpack_panel(const std::byte* panel, int64_t k, const Unpacked<F>& to) {
+  constexpr int kSubs = F::kElements / 32, kGroups = Unpacked<F>::kGroups;
+  constexpr int64_t kSubBytes = 64 * (F::kLowBits + F::kHighBits), kBlockBytes = F::kScaleBytes + kSubs * kSubBytes;
+  const int64_t count = k / F::kElements;
+  for (int64_t b = 0; b < count; ++b) {
+    const std::byte* block = panel + b * kBlockBytes;
+    const std::byte* tail = panel + count * kBlockBytes + b * F::kTailBytes;
+    [[maybe_unused]] GroupScales scales;
+    if constexpr (F::kGroup != 0) F::decode(block, tail, scales);
+    for (int s = 0; s < kSubs; ++s) {
+      const int64_t q = b * kSubs + s;
+      for (int h = 0; h < 2; ++h) {
+#pragma GCC unroll 8
+        for (int g = 0; g < 8; ++g) {
+          store(to.codes + 512 * q + 64 * g + 32 * h, unpack<F>(block + F::kScaleBytes + s * kSubBytes, h, g));
+        }
+        if constexpr (F::kGroup != 0) {
+          const Factors factors = factors_of<F>(scales, s, h);
+          for (int g = 0; g < kGroups; ++g) {
+            store(to.scale + 64 * (q * kGroups + g) + 32 * h, factors.scale[g]);
+            if constexpr (F::kMin) _mm256_store_ps(to.min + 16 * (q * kGroups + g) + 8 * h, factors.min[g]);
+          }
+        }
+      }
+    }
+    for (int h = 0; h < 2; ++h) {
+      _mm256_store_ps(to.factor + 32 * b + 8 * h, f16_values(tail, h));
+      if constexpr (F::kMin) _mm256_store_ps(to.factor + 32 * b + 16 + 8 * h, f16_values(tail + 32, h));
+    }
+  }
+}
+
+// One sub-block of an unpacked panel: value[t][h] = its exact sum over 32 k of code * activation * scale.
+template <class F, int kTokens>
+inline __attribute__((always_inline)) void unpacked_sub(const std::byte* codes, const std::byte* scale, const int8_t* x,
+                                                        int64_t x_row_bytes, const int16_t* sums,
+                                                        __m256 (&value)[kTokens][2]) {
+  constexpr int kFlush = flush_after<F>(), kGroups = Unpacked<F>::kGroups;
+  __m256i sum[kTokens][2];
+#pragma GCC unroll 8
+  for (int first = 0; first < 8; first += kFlush) {
+    __m256i part[kTokens][2];
+#pragma GCC unroll 8
+    for (int g = first; g < first + kFlush; ++g) {
+      const __m256i w[2] = {load(codes + 64 * g), load(codes + 64 * g + 32)};
+      [[maybe_unused]] const __m256i size[2] = {_mm256_abs_epi8(w[0]), _mm256_abs_epi8(w[1])};
+#pragma GCC unroll 4
+      for (int t = 0; t < kTokens; ++t) {
+        const __m256i a = broadcast32(x + t * x_row_bytes + 4 * g);
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; ++h) {
+          __m256i product;
+          if constexpr (F::kSigned) {
+            product = _mm256_maddubs_epi16(size[h], _mm256_sign_epi8(a, w[h]));
+          } else {
+            product = _mm256_maddubs_epi16(w[h], a);
+          }
+          part[t][h] = g == first ? product : _mm256_add_epi16(part[t][h], product);
+          pin(part[t][h]);
+        }
+      }
+    }
+#pragma GCC unroll 4
+    for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) {
+        const __m256i factor =
+            F::kGroup == 0 ? _mm256_set1_epi16(1) : load(scale + 64 * (first * kGroups / 8) + 32 * h);
+        const __m256i wide = _mm256_madd_epi16(part[t][h], factor);
+        sum[t][h] = first == 0 ? wide : _mm256_add_epi32(sum[t][h], wide);
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int t = 0; t < kTokens; ++t) {
+    [[maybe_unused]] const __m256i pair = broadcast32(reinterpret_cast<const std::byte*>(sums) + t * x_row_bytes);
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      if constexpr (F::kZero > 0) {
+        __m256i scales = _mm256_set1_epi16(1);
+        if constexpr (F::kGroup != 0) scales = load(scale + 32 * h);
+        if constexpr (kGroups == 2) scales = _mm256_blend_epi16(scales, load(scale + 64 + 32 * h), 0xaa);
+        const __m256i zeros = _mm256_slli_epi32(_mm256_madd_epi16(scales, pair), __builtin_ctz(F::kZero));
+        sum[t][h] = _mm256_sub_epi32(sum[t][h], zeros);
+      }
+      value[t][h] = _mm256_cvtepi32_ps(sum[t][h]);
+    }
+  }
+}
+
+// An unpacked panel times kTokens tokens: the operations of dot_panel in its order.
+template <class F, int kTokens>
+void dot_unpacked(const Unpacked<F>& w, int64_t k, const DotTokens& x, float* out) {
+  constexpr int kSubs = F::kElements / 32, kGroups = Unpacked<F>::kGroups;
+  const auto* codes = reinterpret_cast<const int8_t*>(x.rows);
+  const auto* scales = reinterpret_cast<const float*>(x.rows + k);
+  const auto* sums = reinterpret_cast<const int16_t*>(x.rows + k + k / 8);
+  const int64_t floats = x.row_bytes / 4;
+  __m256 total[kTokens][2];
+  for (int t = 0; t < kTokens; ++t) total[t][0] = total[t][1] = _mm256_setzero_ps();
+  for (int64_t b = 0; b < k / F::kElements; ++b) {
+    const float* factor = w.factor + 32 * b;
+    __m256 part[kTokens][2];
+    if constexpr (F::kGroup != 0) {
+      for (int t = 0; t < kTokens; ++t) part[t][0] = part[t][1] = _mm256_setzero_ps();
+    }
+    for (int s = 0; s < kSubs; ++s) {
+      const int64_t q = b * kSubs + s;
+      __m256 value[kTokens][2];
+      unpacked_sub<F, kTokens>(w.codes + 512 * q, w.scale + 64 * q * kGroups, codes + 32 * q, x.row_bytes, sums + 2 * q,
+                               value);
+#pragma GCC unroll 4
+      for (int t = 0; t < kTokens; ++t) {
+        const __m256 scale = _mm256_broadcast_ss(scales + t * floats + q);
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; ++h) {
+          if constexpr (F::kGroup != 0) {
+            part[t][h] = _mm256_fmadd_ps(value[t][h], scale, part[t][h]);
+          } else {
+            const __m256 d = _mm256_mul_ps(_mm256_load_ps(factor + 8 * h), scale);
+            total[t][h] = _mm256_fmadd_ps(value[t][h], d, total[t][h]);
+            if constexpr (F::kMin) {
+              const __m256 mins = _mm256_broadcast_ss(x.mins + t * x.mins_stride + q);
+              total[t][h] = _mm256_fmadd_ps(mins, _mm256_load_ps(factor + 16 + 8 * h), total[t][h]);
+            }
+          }
+        }
+      }
+    }
+    if constexpr (F::kGroup != 0) {
+#pragma GCC unroll 4
+      for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; ++h) {
+          total[t][h] = _mm256_fmadd_ps(part[t][h], _mm256_load_ps(factor + 8 * h), total[t][h]);
+          if constexpr (F::kMin) {
+            __m256 low = _mm256_setzero_ps();
+#pragma GCC unroll 16
+            for (int g = 0; g < kSubs * kGroups; ++g) {
+              const int64_t at = b * kSubs * kGroups + g;
+              low = _mm256_fmadd_ps(_mm256_load_ps(w.min + 16 * at + 8 * h),
+                                    _mm256_broadcast_ss(x.mins + t * x.mins_stride + at), low);
+            }
+            total[t][h] = _mm256_fnmadd_ps(low, _mm256_load_ps(factor + 16 + 8 * h), total[t][h]);
+          }
+        }
+      }
+    }
+  }
+  for (int t = 0; t < kTokens; ++t) {
+    for (int h = 0; h < 2; ++h) _mm256_store_ps(out + 16 * t + 8 * h, total[t][h]);
+  }
+}
+
+template <class F>
+void prefill(const std::byte* panel, int64_t k, const DotTokens& x, int64_t tokens, std::byte* scratch, float* out) {
+  const Unpacked<F> w(scratch, k);
+  unpack_panel<F>(panel, k, w);
+  for (int64_t t = 0; t < tokens; t += 4) dot_unpacked<F, 4>(w, k, x.from(t), out + 16 * t);
+}
+
 template <class F>
 constexpr Dots dots_of(DType dtype) {
-  return {dtype, dot_panel<F, 1>, dot_panel<F, 2>, dot_panel<F, 4>};
+  Dots dots = {dtype, dot_panel<F, 1>, dot_panel<F, 2>, dot_panel<F, 4>};
+  // Formats of one plane of bits are unpacked in passing as fast as they would be read unpacked.
+  if constexpr (F::kHighBits != 0 || F::kGroup == 16 || (F::kTable && F::kGroup != 0)) {
+    dots.prefill = prefill<F>;
+    dots.prefill_tile = 4;
+    dots.prefill_least = 16;
+  }
+  dots.mins_group = F::kMin ? (F::kGroup == 16 ? 16 : 32) : 0;
+  return dots;
 }
 
 }  // namespace

@@ -263,7 +263,7 @@ uint64_t working_bytes(const Plan& plan, int threads) { return WorkingLayout(pla
 
 Result<std::unique_ptr<Device>> open_cpu_device(const Plan& plan, Weights weights, const CpuOptions& options) {
   Isa isa = options.isa.value_or(best_isa());
-  if (isa > best_isa()) {
+  if (!has_isa(isa)) {
     return unsupported("instruction set '{}' is not available: this machine's best is '{}'", isa_name(isa),
                        isa_name(best_isa()));
   }

@@ -1,0 +1,67 @@
+// AVX-512 words and, for prompts, tiles. Up to 15 tokens left over take the AVX-512 way: the bits are the same.
+#include "kernels/cpu/avx512/words.h"
+#include "kernels/cpu/x16_product.h"
+
+namespace ll {
+namespace {
+
+// What LDTILECFG reads (palette 1: eight tiles of up to 16 rows of 64 bytes).
+struct alignas(64) TileConfig {
+  uint8_t palette = 1, start_row = 0;
+  uint8_t reserved[14] = {};
+  uint16_t row_bytes[16] = {};
+  uint8_t rows[16] = {};
+};
+static_assert(sizeof(TileConfig) == 64);
+
+struct AmxWords : Avx512Words {
+  // GCC's words for loads of tiles do not say that they read memory.
+  static void memory_is_written(const void* p) { asm volatile("" : : "r"(p) : "memory"); }
+
+  // Tiles 0-3 hold sums, 4 and 5 tokens, 6 and 7 weights.
+  static void tiles_begin(int k) {
+    TileConfig config;
+    for (int i = 0; i < 8; ++i) {
+      config.row_bytes[i] = static_cast<uint16_t>(i == 4 || i == 5 ? k : 64);
+      config.rows[i] = static_cast<uint8_t>(i < 6 ? 16 : k / 4);
+    }
+    memory_is_written(&config);
+    _tile_loadconfig(&config);
+  }
+  // Tiles in use make every switch of threads dearer: gone as soon as possible.
+  static void tiles_end() { _tile_release(); }
+
+  template <int kK>
+  static void tile_products(const std::byte* x, int64_t row, const std::byte* w, int n, int32_t* out) {
+    memory_is_written(w);
+    int g = 0;
+    for (; g + 2 <= n; g += 2) {
+      _tile_zero(0);
+      _tile_zero(1);
+      _tile_loadd(4, x + g * kK, row);
+      _tile_loadd(6, w + g * kK * 16, 64);
+      _tile_loadd(5, x + g * kK + kK, row);
+      _tile_loadd(7, w + g * kK * 16 + kK * 16, 64);
+      _tile_dpbssd(0, 4, 6);
+      _tile_dpbssd(1, 5, 7);
+      _tile_stored(0, out + g * 256, 64);
+      _tile_stored(1, out + g * 256 + 256, 64);
+    }
+    if (g < n) {
+      _tile_zero(0);
+      _tile_loadd(4, x + g * kK, row);
+      _tile_loadd(6, w + g * kK * 16, 64);
+      _tile_dpbssd(0, 4, 6);
+      _tile_stored(0, out + g * 256, 64);
+    }
+  }
+};
+
+}  // namespace
+
+namespace amx {
+
+void linear(const KernelCall& call, LinearForm form) { linear_of(call, form, x16_dots<AmxWords>); }
+
+}  // namespace amx
+}  // namespace ll

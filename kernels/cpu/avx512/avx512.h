@@ -1,0 +1,10 @@
+// AVX-512 kernels (F, BW, VL, VNNI). Contracts: kernels/ref/ref.h. Called only where has_isa(Isa::kAvx512).
+#pragma once
+
+#include "kernels/kernel.h"
+
+namespace ll::avx512 {
+
+void attention(const KernelCall& call);
+
+}  // namespace ll::avx512

@@ -1,0 +1,8 @@
+#include "kernels/cpu/avx512/words.h"
+#include "kernels/cpu/x16_product.h"
+
+namespace ll::avx512 {
+
+void linear(const KernelCall& call, LinearForm form) { linear_of(call, form, x16_dots<Avx512Words>); }
+
+}  // namespace ll::avx512

@@ -1,0 +1,65 @@
+// The words of kernels/cpu/x16_product.h in AVX-512 with VNNI. Include only from files compiled for it.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace ll {
+namespace {
+
+struct Avx512Words {
+  static constexpr int kLanes = 16;
+  using Ints = __m512i;
+  using Floats = __m512;
+
+  static Ints load(const std::byte* p) { return _mm512_loadu_si512(p); }
+  static Ints set(int32_t v) { return _mm512_set1_epi32(v); }
+  static Ints zeros() { return _mm512_setzero_si512(); }
+  static Ints broadcast4(const std::byte* p) {
+    int32_t v;
+    std::memcpy(&v, p, 4);
+    return _mm512_set1_epi32(v);
+  }
+  static Ints dot(Ints sum, Ints u, Ints x) { return _mm512_dpbusd_epi32(sum, u, x); }
+  static Ints bits(Ints v, int from, int count, int to) {
+    if (from > to) v = _mm512_srli_epi16(v, static_cast<unsigned>(from - to));
+    if (from < to) v = _mm512_slli_epi16(v, static_cast<unsigned>(to - from));
+    return _mm512_and_si512(v, _mm512_set1_epi8(static_cast<char>(((1 << count) - 1) << to)));
+  }
+  static Ints either(Ints a, Ints b) { return _mm512_or_si512(a, b); }
+  static Ints subtract8(Ints a, Ints b) { return _mm512_sub_epi8(a, b); }
+  static Ints subtract32(Ints a, Ints b) { return _mm512_sub_epi32(a, b); }
+  static Ints lookup(Ints v, const uint8_t* table) {
+    const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(values), v);
+  }
+  static Ints unsigned_bytes(const std::byte* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static Ints signed_bytes(const std::byte* p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static void store(std::byte* p, Ints v) { _mm512_storeu_si512(p, v); }
+
+  static Floats floats(Ints v) { return _mm512_cvtepi32_ps(v); }
+  static Floats halves(const std::byte* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static Floats float_zeros() { return _mm512_setzero_ps(); }
+  static Floats broadcast(const void* p) {
+    float v;
+    std::memcpy(&v, p, 4);
+    return _mm512_set1_ps(v);
+  }
+  static Floats load_floats(const float* p) { return _mm512_loadu_ps(p); }
+  static Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+  static Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+  static Floats fnma(Floats a, Floats b, Floats c) { return _mm512_fnmadd_ps(a, b, c); }
+  static void store(float* p, Floats v) { _mm512_storeu_ps(p, v); }
+};
+
+}  // namespace
+}  // namespace ll

@@ -1,0 +1,145 @@
+// The words of kernels/cpu/x16_product.h in plain C++, for levels that the machine lacks.
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/quant/half.h"
+
+namespace ll {
+
+template <int kSize>
+struct PlainWords {
+  static constexpr int kLanes = kSize;
+  using Ints = std::array<uint32_t, kSize>;
+  using Floats = std::array<float, kSize>;
+  using Bytes = std::array<uint8_t, 4 * kSize>;
+
+  static Ints load(const std::byte* p) {
+    Ints v;
+    std::memcpy(v.data(), p, sizeof v);
+    return v;
+  }
+  static void store(std::byte* p, const Ints& v) { std::memcpy(p, v.data(), sizeof v); }
+  static Ints set(int32_t value) {
+    Ints v;
+    v.fill(static_cast<uint32_t>(value));
+    return v;
+  }
+  static Ints zeros() { return set(0); }
+  static Ints broadcast4(const std::byte* p) {
+    int32_t v;
+    std::memcpy(&v, p, 4);
+    return set(v);
+  }
+  static Ints dot(Ints sum, const Ints& u, const Ints& x) {
+    for (size_t i = 0; i < kSize; ++i) {
+      for (int b = 0; b < 32; b += 8) {
+        const int product = static_cast<int>(u[i] >> b & 255) * static_cast<int8_t>(x[i] >> b & 255);
+        sum[i] += static_cast<uint32_t>(product);
+      }
+    }
+    return sum;
+  }
+  static Ints bits(const Ints& v, int from, int count, int to) {
+    return bytes(v, [&](unsigned byte, size_t) { return (byte >> from & ((1u << count) - 1)) << to; });
+  }
+  static Ints either(Ints a, const Ints& b) {
+    for (size_t i = 0; i < kSize; ++i) a[i] |= b[i];
+    return a;
+  }
+  static Ints subtract8(const Ints& a, const Ints& b) {
+    return bytes(a, [&](unsigned byte, size_t i) { return byte - (b[i / 4] >> i % 4 * 8); });
+  }
+  static Ints subtract32(Ints a, const Ints& b) {
+    for (size_t i = 0; i < kSize; ++i) a[i] -= b[i];
+    return a;
+  }
+  static Ints lookup(const Ints& v, const uint8_t* table) {
+    return bytes(v, [&](unsigned byte, size_t) { return unsigned{table[byte & 15]}; });
+  }
+  static Ints unsigned_bytes(const std::byte* p) {
+    Ints v;
+    for (size_t i = 0; i < kSize; ++i) v[i] = static_cast<uint32_t>(p[i]);
+    return v;
+  }
+  static Ints signed_bytes(const std::byte* p) {
+    Ints v;
+    for (size_t i = 0; i < kSize; ++i) v[i] = static_cast<uint32_t>(static_cast<int8_t>(p[i]));
+    return v;
+  }
+
+  static Floats floats(const Ints& v) {
+    return lanes([&](size_t i) { return static_cast<float>(static_cast<int32_t>(v[i])); });
+  }
+  static Floats halves(const std::byte* p) {
+    return lanes([&](size_t i) {
+      uint16_t half;
+      std::memcpy(&half, p + 2 * i, 2);
+      return f16_to_f32(half);
+    });
+  }
+  static Floats float_zeros() { return Floats{}; }
+  static Floats broadcast(const void* p) {
+    float v;
+    std::memcpy(&v, p, 4);
+    return lanes([&](size_t) { return v; });
+  }
+  static Floats load_floats(const float* p) {
+    return lanes([&](size_t i) { return p[i]; });
+  }
+  static void store(float* p, const Floats& v) { std::memcpy(p, v.data(), sizeof v); }
+  static Floats mul(const Floats& a, const Floats& b) {
+    return lanes([&](size_t i) { return a[i] * b[i]; });
+  }
+  static Floats fma(const Floats& a, const Floats& b, const Floats& c) {
+    return lanes([&](size_t i) { return std::fma(a[i], b[i], c[i]); });
+  }
+  static Floats fnma(const Floats& a, const Floats& b, const Floats& c) {
+    return lanes([&](size_t i) { return std::fma(-a[i], b[i], c[i]); });
+  }
+
+ private:
+  // Byte i becomes fn(byte, i), modulo 256.
+  template <class F>
+  static Ints bytes(const Ints& v, F fn) {
+    Bytes b;
+    std::memcpy(b.data(), v.data(), sizeof b);
+    for (size_t i = 0; i < b.size(); ++i) b[i] = static_cast<uint8_t>(fn(unsigned{b[i]}, i));
+    Ints out;
+    std::memcpy(out.data(), b.data(), sizeof b);
+    return out;
+  }
+  template <class F>
+  static Floats lanes(F fn) {
+    Floats v;
+    for (size_t i = 0; i < kSize; ++i) v[i] = fn(i);
+    return v;
+  }
+};
+
+struct PlainTileWords : PlainWords<16> {
+  static void tiles_begin(int) {}
+  static void tiles_end() {}
+
+  template <int kK>
+  static void tile_products(const std::byte* x, int64_t row, const std::byte* w, int n, int32_t* out) {
+    for (int g = 0; g < n; ++g) {
+      for (int t = 0; t < 16; ++t) {
+        for (int r = 0; r < 16; ++r) {
+          int sum = 0;
+          for (int i = 0; i < kK; ++i) {
+            const auto code = static_cast<int8_t>(w[g * kK * 16 + i / 4 * 64 + 4 * r + i % 4]);
+            sum += static_cast<int8_t>(x[t * row + g * kK + i]) * code;
+          }
+          out[256 * g + 16 * t + r] = sum;
+        }
+      }
+    }
+  }
+};
+
+}  // namespace ll
