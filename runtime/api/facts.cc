@@ -4,6 +4,7 @@
 #include "runtime/api/status.h"
 #include "runtime/device/cpu/cpu_device.h"
 #include "runtime/device/cpu/machine.h"
+#include "runtime/device/cuda/cuda_device.h"
 #include "runtime/plan/describe.h"
 
 namespace ll::api {
@@ -60,6 +61,74 @@ Json needs(const Plan& plan, const Machine& machine) {
           {"fits_in_available_memory", available == 0 || total <= available}};
 }
 
+struct Gpus {
+  std::shared_ptr<cuda::Driver> driver;  // null: none, for `reason`
+  std::string reason;
+  std::vector<cuda::DeviceFacts> devices;
+};
+
+Gpus find_gpus() {
+  Gpus gpus;
+  auto driver = cuda::Driver::open();
+  if (!driver) {
+    gpus.reason = driver.error().message;
+    return gpus;
+  }
+  gpus.driver = *std::move(driver);
+  for (int i = 0; i < gpus.driver->devices(); ++i) {
+    auto facts = cuda::device_facts(*gpus.driver, i);
+    if (!facts) {
+      gpus.reason = facts.error().message;
+      break;
+    }
+    gpus.devices.push_back(*std::move(facts));
+  }
+  return gpus;
+}
+
+std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
+
+Json describe(const Gpus& gpus) {
+  if (gpus.driver == nullptr) return {{"driver", nullptr}, {"reason", gpus.reason}};
+  Json devices = Json::array();
+  for (const cuda::DeviceFacts& d : gpus.devices) {
+    devices.push_back({{"name", d.name},
+                       {"architecture", fmt::format("sm_{}", d.sm)},
+                       {"multiprocessors", d.multiprocessors},
+                       {"memory_bytes", d.memory_bytes}});
+  }
+  Json json = {{"driver", version_text(gpus.driver->version())}, {"devices", devices}};
+  if (!gpus.reason.empty()) json["reason"] = gpus.reason;
+  return json;
+}
+
+// For each of the plan's GPU targets what it needs; for each device which of them it runs, or why none.
+Json gpu_needs(const Plan& plan, const Gpus& gpus) {
+  Json targets = Json::array(), devices = Json::array();
+  for (const GpuTarget& t : plan.gpu_targets) {
+    const GpuMemory memory(plan, t);
+    targets.push_back({{"name", t.name},
+                       {"isa", fmt::format("sm_{}", t.isa)},
+                       {"least_driver", version_text(static_cast<int>(t.driver))},
+                       {"kernels", t.kernels.size()},
+                       {"weight_bytes", memory.weight_bytes},
+                       {"kv_pool_bytes", memory.kv_bytes},
+                       {"working_bytes", memory.working_bytes()},
+                       {"total_bytes", memory.total}});
+  }
+  for (const cuda::DeviceFacts& d : gpus.devices) {
+    const auto target = choose_target(plan, d, gpus.driver->version());
+    if (!target) {
+      devices.push_back({{"name", d.name}, {"runs", nullptr}, {"reason", target.error().message}});
+      continue;
+    }
+    const uint64_t total = GpuMemory(plan, **target).total;
+    devices.push_back(
+        {{"name", d.name}, {"runs", (*target)->name}, {"fits_in_device_memory", total <= d.memory_bytes}});
+  }
+  return {{"targets", targets}, {"devices", devices}};
+}
+
 }  // namespace
 
 }  // namespace ll::api
@@ -91,10 +160,18 @@ llrt_status llrt_doctor(const char* plan_path, char** json) {
     TRY(need(json, "json"));
     *json = nullptr;
     const Machine machine = read_machine();
-    Json facts = {{"version", llrt_version()}, {"api_version", LLRT_API_VERSION}, {"machine", describe(machine)}};
+    const Gpus gpus = find_gpus();
+    Json facts = {{"version", llrt_version()},
+                  {"api_version", LLRT_API_VERSION},
+                  {"machine", describe(machine)},
+                  {"gpu", describe(gpus)}};
     if (plan_path != nullptr) {
-      TRY_ASSIGN(const ValidatedPlan plan, open_plan(plan_path));
+      TRY_ASSIGN(ValidatedPlan plan, open_plan(plan_path));
       facts["plan"] = needs(*plan, machine);
+      if (plan->has(Backend::kGpu)) {
+        plan.select(Backend::kGpu);
+        facts["plan"]["gpu"] = gpu_needs(*plan, gpus);
+      }
     }
     *json = copy_text(dump(facts));
     return {};

@@ -104,6 +104,27 @@ class EmulatedGpu(Case):
         self.assertIn(b"no device", run("llrt", *command, env=environment(LLCUDA_FAKE_DEVICES=0), expect=69).stderr)
         self.assertIn(b"cpu", run("llrt", "run", gpu, "--ids", "5", "-n", 1, "--device", "cpu", expect=69).stderr)
 
+    def test_doctor(self):
+        _, path = self.model()
+        plan = self.plan(path)
+        def doctor(**extra):
+            return json.loads(run("llrt", "doctor", plan, "--json", env=environment(**extra)).stdout)
+
+        facts = doctor()
+        self.assertEqual([d["name"] for d in facts["gpu"]["devices"]], ["emulated GPU"])
+        self.assertEqual(facts["gpu"]["driver"], "13.0")
+        (target,), (device,) = facts["plan"]["gpu"]["targets"], facts["plan"]["gpu"]["devices"]
+        self.assertEqual((device["runs"], device["fits_in_device_memory"]), ("emulated", True))
+        self.assertGreater(target["weight_bytes"] + target["kv_pool_bytes"], 1000)
+        self.assertFalse(doctor(LLCUDA_FAKE_MEMORY=1 << 16)["plan"]["gpu"]["devices"][0]["fits_in_device_memory"])
+        self.assertIn("sm_86", doctor(LLCUDA_FAKE_SM=86)["plan"]["gpu"]["devices"][0]["reason"])
+        absent = doctor(LLRT_CUDA_DRIVER=self.folder / "none.so")
+        self.assertIsNone(absent["gpu"]["driver"])
+        self.assertIn("none.so", absent["gpu"]["reason"])
+        text = run("llrt", "doctor", plan, env=environment()).stdout.decode()
+        self.assertRegex(text, r"device +emulated GPU, architecture sm_0")
+        self.assertIn("plan: gpu", text)
+
     def test_times_of_launches(self):
         _, path = self.model()
         done = run("llrt", "run", self.plan(path), "--ids", "5,6", "-n", 3, "--temp", 0, "--ignore-eos", "--device", "cuda",

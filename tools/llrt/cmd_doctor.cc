@@ -40,6 +40,30 @@ std::pair<std::string, std::string> line(const std::string& key, const Json& val
   return {name, text};
 }
 
+// {"name": "sm_75", "kernels": 40} -> "sm_75, kernels 40".
+std::string joined(const Json& facts) {
+  std::string text;
+  for (const auto& [key, value] : facts.items()) {
+    const auto [name, shown] = line(key, value);
+    text += (text.empty() ? "" : ", ") + (key == "name" ? shown : name + " " + shown);
+  }
+  return text;
+}
+
+void print(const std::string& part, const Json& facts) {
+  fmt::print("\n{}\n", part);
+  for (const auto& [key, value] : facts.items()) {
+    if (value.is_object() && part == "plan") {
+      print(part + ": " + key, value);
+    } else if (value.is_array() && !value.empty() && value[0].is_object()) {
+      for (const Json& v : value) fmt::print("  {:<26} {}\n", key.substr(0, key.size() - 1), joined(v));
+    } else {
+      const auto [name, shown] = line(key, value);
+      fmt::print("  {:<26} {}\n", name, shown);
+    }
+  }
+}
+
 Status run(const Options& options) {
   const std::string text = llrt::doctor(options.plan);
   if (options.json) {
@@ -48,13 +72,8 @@ Status run(const Options& options) {
   }
   const Json facts = Json::parse(text);
   fmt::print("llrt {} (API {})\n", facts["version"].get<std::string>(), facts["api_version"].get<int>());
-  for (const char* part : {"machine", "plan"}) {
-    if (!facts.contains(part)) continue;
-    fmt::print("\n{}\n", part);
-    for (const auto& [key, value] : facts[part].items()) {
-      const auto [name, shown] = line(key, value);
-      fmt::print("  {:<26} {}\n", name, shown);
-    }
+  for (const char* part : {"machine", "gpu", "plan"}) {
+    if (facts.contains(part)) print(part, facts[part]);
   }
   return {};
 }

@@ -441,9 +441,20 @@ const GpuTarget* find_target(const Plan& plan, int sm) {
   return best;
 }
 
-Error no_target(const Plan& plan, const cuda::DeviceFacts& device) {
-  return unsupported("the plan is for {}, and the GPU found is {} (sm_{}); compile it with --target sm_{}", plan.target,
-                     device.name, device.sm, device.sm);
+Result<const GpuTarget*> choose_target(const Plan& plan, const cuda::DeviceFacts& device, int driver_version) {
+  const GpuTarget* target = find_target(plan, device.sm);
+  if (target == nullptr) {
+    return unsupported("the plan is for {}, and the GPU found is {} (sm_{}); compile it with --target sm_{}",
+                       plan.target, device.name, device.sm, device.sm);
+  }
+  // A driver compiles PTX of its own toolkit and older ones; it says so itself.
+  const bool own_code = static_cast<int>(target->sm) == device.sm;
+  if (own_code && driver_version < static_cast<int>(target->driver)) {
+    return unsupported("the plan's code for {} needs a CUDA driver of {}.{} or newer, this one is {}.{}", target->name,
+                       target->driver / 1000, target->driver % 1000 / 10, driver_version / 1000,
+                       driver_version % 1000 / 10);
+  }
+  return target;
 }
 
 Result<std::unique_ptr<Device>> open_cuda_device(const ValidatedPlan& plan, const CudaOptions& options) {
@@ -453,14 +464,8 @@ Result<std::unique_ptr<Device>> open_cuda_device(const ValidatedPlan& plan, cons
     return unsupported("GPU {}, but the driver finds {}", options.ordinal, driver->devices());
   }
   TRY_ASSIGN(cuda::DeviceFacts facts, cuda::device_facts(*driver, options.ordinal));
-  const GpuTarget* target = find_target(*plan, facts.sm);
-  if (target == nullptr) return no_target(*plan, facts);
+  TRY_ASSIGN(const GpuTarget* const target, choose_target(*plan, facts, driver->version()));
   const bool from_ptx = static_cast<int>(target->sm) != facts.sm;
-  if (!from_ptx && driver->version() < static_cast<int>(target->driver)) {
-    return unsupported("the plan's code for {} needs a CUDA driver of {}.{} or newer, this one is {}.{}", target->name,
-                       target->driver / 1000, target->driver % 1000 / 10, driver->version() / 1000,
-                       driver->version() % 1000 / 10);
-  }
   auto device =
       std::make_unique<CudaDevice>(*plan, *target, from_ptx, std::move(driver), std::move(facts), options.mode);
   TRY(device->open(plan, options));

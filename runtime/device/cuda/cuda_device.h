@@ -29,8 +29,9 @@ struct CudaOptions {
 // The target of the plan that runs on a device of architecture `sm`: its own, or, from PTX, the newest older one. Null:
 // none.
 const GpuTarget* find_target(const Plan& plan, int sm);
-// "the plan holds sm_75, sm_80 and the device is ... (sm_90)".
-Error no_target(const Plan& plan, const cuda::DeviceFacts& device);
+// The same, or why this device and driver run none: kUnsupported names the plan's targets and the device, or both
+// drivers' versions (as cuDriverGetVersion counts).
+Result<const GpuTarget*> choose_target(const Plan& plan, const cuda::DeviceFacts& device, int driver_version);
 
 // Needs a plan whose `programs` are the GPU's. Weights are read from the plan's file while the code is loaded.
 //   kUnsupported   no driver or one that is too old for the plan, no such device, no target for it
