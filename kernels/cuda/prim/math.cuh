@@ -15,8 +15,12 @@ DEVICE float square_root(float x) { return __fsqrt_rn(x); }
 DEVICE int round_to_int(float x) { return __float2int_rn(x); }
 DEVICE u32 multiply_high(u32 a, u32 b) { return __umulhi(a, b); }
 // The byte of { b, a } (b the upper four) that each nibble of `selector` names, lowest first; bit 3 of a nibble: its
-// sign eight times.
-DEVICE u32 permute_bytes(u32 a, u32 b, u32 selector) { return __byte_perm(a, b, selector); }
+// sign eight times (which __byte_perm would mask away).
+DEVICE u32 permute_bytes(u32 a, u32 b, u32 selector) {
+  u32 d;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(selector));
+  return d;
+}
 // (a & mask) | b as one instruction.
 DEVICE u32 and_or(u32 a, u32 mask, u32 b) {
   u32 d;
