@@ -227,7 +227,15 @@ Command add_bench(CLI::App& app) {
          "-o,--output", [options](const std::string& format) { options->json = format == "json"; }, "md or json")
       ->check(CLI::IsMember({"md", "json"}))
       ->type_name("FORMAT");
-  return [options] { return run(*options); };
+  // A plan, or the subcommand: neither can be required of the parser.
+  app.get_option("plan")->required(false);
+  CLI::App* serve = app.add_subcommand("serve", "measure a server of OpenAI's API under load");
+  const Command load = add_bench_serve(*serve);
+  return [options, serve, load]() -> Status {
+    if (serve->parsed()) return load();
+    if (options->model.plan.empty()) return usage("plan is required; see llrt bench --help");
+    return run(*options);
+  };
 }
 
 }  // namespace ll
