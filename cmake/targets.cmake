@@ -136,6 +136,11 @@ target_include_directories(llrt_library PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURC
 target_link_libraries(llrt_library PRIVATE -Wl,--whole-archive llcuda_api -Wl,--no-whole-archive llcuda_flags -static-libstdc++ -static-libgcc -Wl,--undefined=arc4random
   -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/llrt.map)
 
+# What both programs share: tools/*.cc.
+file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tools/*.cc)
+add_library(llcuda_tools STATIC ${sources})
+target_link_libraries(llcuda_tools PUBLIC llcuda_base PRIVATE llcuda_flags CLI11::CLI11)
+
 # Programs. Each subcommand is one file that main.cc lists.
 foreach(program llcc llrt)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tools/${program}/*.cc)
@@ -143,7 +148,7 @@ foreach(program llcc llrt)
     continue()
   endif()
   add_executable(${program} ${sources})
-  target_link_libraries(${program} PRIVATE llcuda_flags CLI11::CLI11 -static-libstdc++ -static-libgcc -Wl,--undefined=arc4random)
+  target_link_libraries(${program} PRIVATE llcuda_flags llcuda_tools -static-libstdc++ -static-libgcc -Wl,--undefined=arc4random)
   set_target_properties(${program} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib")
 endforeach()
 foreach(link "llcc llcuda_compiler" "llrt llrt_library" "llrt llcuda_base" "llrt llcuda_serve" "llrt llcuda_load")

@@ -29,7 +29,7 @@ Status run(const Options& o) {
 Command add_explain(CLI::App& app) {
   auto o = std::make_shared<Options>();
   app.add_option("PLAN", o->plan, "plan (.llcp)")->required();
-  app.add_option("--program", o->program, "only this program, numbered from 0")->check(CLI::NonNegativeNumber);
+  app.add_option("--program", o->program, "only this program, numbered from 0")->check(CLI::Range(0, INT32_MAX));
   app.add_flag("--json", o->json, "as JSON");
   return [o] { return run(*o); };
 }

@@ -1,10 +1,10 @@
 // Subcommands of llcc: one file each, listed in main.cc.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
 
 #include "runtime/base/result.h"
+#include "tools/command_line.h"
 
 namespace ll {
 

@@ -23,25 +23,19 @@ constexpr Row kCommands[] = {
 };
 
 int main(int argc, char** argv) {
-  CLI::App app("llcc: compiles language models into plans", "llcc");
-  app.set_version_flag("--version", "llcc " LLCUDA_VERSION);
-  app.require_subcommand(1);
-  ErrorFormat format = ErrorFormat::kText;
-  app.add_option("--error-format", format, "how errors are printed: text or json")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, ErrorFormat>{{"text", ErrorFormat::kText}, {"json", ErrorFormat::kJson}}));
+  const auto program = CLI::Program::make("llcc", "llcc: compiles language models into plans", LLCUDA_VERSION);
+  std::string error_format = "text";
+  program->add_option("--error-format", error_format, "how errors are printed: text or json")
+      ->check(CLI::IsMember({"text", "json"}));
   std::vector<std::pair<CLI::App*, Command>> commands;
   for (const Row& row : kCommands) {
-    CLI::App* sub = app.add_subcommand(row.name, row.help);
-    sub->fallthrough();
+    CLI::App* sub = program->add_subcommand(row.name, row.help);
     commands.emplace_back(sub, row.add(*sub));
   }
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    return report("llcc", error(Code::kUsage, "{}; see llcc --help", e.what()), format);
-  }
+  const Result<bool> parsed = program->parse(argc, argv);
+  const ErrorFormat format = error_format == "json" ? ErrorFormat::kJson : ErrorFormat::kText;
+  if (!parsed) return report("llcc", parsed.error(), format);
+  if (!*parsed) return 0;  // --help, --version
   for (const auto& [sub, run] : commands) {
     if (!sub->parsed()) continue;
     try {

@@ -2,10 +2,10 @@
 // load have a header each.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
 
 #include "runtime/base/result.h"
+#include "tools/command_line.h"
 
 namespace ll {
 

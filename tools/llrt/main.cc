@@ -26,25 +26,19 @@ constexpr Row kCommands[] = {
 };
 
 int main(int argc, char** argv) {
-  CLI::App app("llrt: runs compiled language models", "llrt");
-  app.set_version_flag("--version", std::string("llrt ") + llrt_version());
-  app.require_subcommand(1);
-  ErrorFormat format = ErrorFormat::kText;
-  app.add_option("--error-format", format, "how errors are printed: text or json")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, ErrorFormat>{{"text", ErrorFormat::kText}, {"json", ErrorFormat::kJson}}));
+  const auto program = CLI::Program::make("llrt", "llrt: runs compiled language models", llrt_version());
+  std::string error_format = "text";
+  program->add_option("--error-format", error_format, "how errors are printed: text or json")
+      ->check(CLI::IsMember({"text", "json"}));
   std::vector<std::pair<CLI::App*, Command>> commands;
   for (const Row& row : kCommands) {
-    CLI::App* sub = app.add_subcommand(row.name, row.help);
-    sub->fallthrough();
+    CLI::App* sub = program->add_subcommand(row.name, row.help);
     commands.emplace_back(sub, row.add(*sub));
   }
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    return report("llrt", error(Code::kUsage, "{}; see llrt --help", e.what()), format);
-  }
+  const Result<bool> parsed = program->parse(argc, argv);
+  const ErrorFormat format = error_format == "json" ? ErrorFormat::kJson : ErrorFormat::kText;
+  if (!parsed) return report("llrt", parsed.error(), format);
+  if (!*parsed) return 0;  // --help, --version
   catch_interrupts();
   for (const auto& [sub, run] : commands) {
     if (!sub->parsed()) continue;

@@ -1,9 +1,9 @@
 // Options that every command with an open plan takes.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <llrt.hpp>
 #include <string>
+#include "tools/command_line.h"
 
 namespace ll {
 
