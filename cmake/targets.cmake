@@ -60,6 +60,7 @@ function(llcuda_folder name)
   if(LLCUDA_TESTS AND tests)
     add_executable(${name}_test ${tests})
     target_link_libraries(${name}_test PRIVATE llcuda_flags llcuda_${name} GTest::gtest_main)
+    target_compile_options(${name}_test PRIVATE $<$<CONFIG:Release>:-O1>)  # what is tested is in the libraries
     target_compile_definitions(${name}_test PRIVATE
       LLCUDA_SOURCE_DIR="${PROJECT_SOURCE_DIR}" LLCUDA_BINARY_DIR="${PROJECT_BINARY_DIR}")
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600)
@@ -163,8 +164,8 @@ endforeach()
 # tests/gpu_check/: the checks that need a GPU, one program for tools/gpu-check.sh. Runs the numerics suite's cases.
 if(LLCUDA_TESTS)
   file(GLOB LLCUDA_GPU_CHECK CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/gpu_check/*.cc)
-  file(GLOB_RECURSE LLCUDA_NUMERICS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*_cases_test.cc)
-  add_executable(gpu_check ${LLCUDA_GPU_CHECK} ${LLCUDA_NUMERICS} ${PROJECT_SOURCE_DIR}/kernels/numerics_run_test.cc)
+  add_executable(gpu_check ${LLCUDA_GPU_CHECK}
+    "$<FILTER:$<TARGET_OBJECTS:kernels_test>,INCLUDE,(_cases|/numerics_run)_test>")
   target_link_libraries(gpu_check PRIVATE llcuda_flags llcuda_compiler GTest::gtest_main -static-libstdc++ -static-libgcc
     -Wl,--undefined=arc4random)
 endif()
