@@ -12,7 +12,7 @@ class WrappedOption : public Option {
   explicit WrappedOption(::CLI::Option* option) : option_(option) {}
   ::CLI::Option* get() const { return option_; }
 
-  Option* required() override { return option_->required(), this; }
+  Option* required(bool value) override { return option_->required(value), this; }
   Option* check(const Range& range) override {
     std::visit([this](const auto& b) { option_->check(::CLI::Range(b.low, b.high)); }, range.bounds);
     return this;
@@ -21,6 +21,7 @@ class WrappedOption : public Option {
   Option* type_name(const std::string& name) override { return option_->type_name(name), this; }
   Option* envname(const std::string& variable) override { return option_->envname(variable), this; }
   Option* capture_default_str() override { return option_->capture_default_str(), this; }
+  Option* default_str(const std::string& text) override { return option_->default_str(text), this; }
   Option* delimiter(char between) override { return option_->delimiter(between), this; }
   Option* expected(int values) override { return option_->expected(values), this; }
   Option* take_all() override { return option_->take_all(), this; }
@@ -47,6 +48,7 @@ class Wrapped : public Interface {
   Option* add_flag_callback(const std::string& names, std::function<void()> use, const std::string& help) override {
     return wrap(app_->add_flag_callback(names, std::move(use), help));
   }
+  Option* get_option(const std::string& name) override { return wrap(app_->get_option(name)); }
   App* add_subcommand(const std::string& name, const std::string& help) override {
     return subcommands_.emplace_back(std::make_unique<Wrapped<App>>(app_->add_subcommand(name, help)->fallthrough()))
         .get();
@@ -117,6 +119,7 @@ template Option* App::add_option(const std::string&, double&, const std::string&
 template Option* App::add_option(const std::string&, std::vector<std::string>&, const std::string&);
 template Option* App::add_option(const std::string&, std::vector<int32_t>&, const std::string&);
 template Option* App::add_option(const std::string&, std::vector<uint32_t>&, const std::string&);
+template Option* App::add_option(const std::string&, std::vector<double>&, const std::string&);
 template Option* App::add_option(const std::string&, std::optional<std::string>&, const std::string&);
 template Option* App::add_option(const std::string&, std::optional<uint32_t>&, const std::string&);
 template Option* App::add_option(const std::string&, std::optional<uint64_t>&, const std::string&);

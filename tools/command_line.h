@@ -37,12 +37,13 @@ struct IsMember {
 class Option {
  public:
   virtual ~Option() = default;
-  virtual Option* required() = 0;
+  virtual Option* required(bool value = true) = 0;
   virtual Option* check(const Range& range) = 0;
   virtual Option* check(const IsMember& list) = 0;
   virtual Option* type_name(const std::string& name) = 0;    // in the help: FILE, N
   virtual Option* envname(const std::string& variable) = 0;  // of the environment, where the option is not given
   virtual Option* capture_default_str() = 0;                 // the help shows the value that the variable has now
+  virtual Option* default_str(const std::string& text) = 0;  // what the help shows as the default
   virtual Option* delimiter(char between) = 0;               // of several values in one argument
   virtual Option* expected(int values) = 0;                  // each time it is given
   virtual Option* take_all() = 0;                            // may be given several times
@@ -61,6 +62,7 @@ class App {
   Option* add_option_function(const std::string& names, std::function<void(const T&)> use, const std::string& help);
   virtual Option* add_flag(const std::string& names, bool& value, const std::string& help) = 0;
   virtual Option* add_flag_callback(const std::string& names, std::function<void()> use, const std::string& help) = 0;
+  virtual Option* get_option(const std::string& name) = 0;  // one that was added
   virtual App* add_subcommand(const std::string& name, const std::string& help) = 0;
   virtual void footer(const std::string& text) = 0;
   virtual bool parsed() const = 0;  // of a subcommand: it is the one that was named
