@@ -34,6 +34,8 @@ constexpr Milliseconds kLinger{2000};
 constexpr size_t kLingerBytes = 16 << 20;
 // Of the kernel, for each connection: what is beyond waits in our own buffer, where it is counted.
 constexpr int kSendBuffer = 64 << 10;
+// Of an answer that are encrypted ahead of the kernel: one record of TLS.
+constexpr size_t kTlsAhead = 16 << 10;
 
 struct Listener {
   Descriptor fd;
@@ -45,22 +47,26 @@ struct Socket {
   Socket(asio::io_context& io, int descriptor, const ConnectionLimits& limits, HttpHandler& handler,
          ConnectionTotals& totals, std::function<void()> on_output)
       : fd(io, descriptor), http(limits, handler, totals, std::move(on_output)) {}
+  // Everything is with the kernel.
+  bool all_sent() const { return http.output().empty() && (tls == nullptr || tls->output().empty()); }
+
   Descriptor fd;
   HttpConnection http;
+  std::unique_ptr<TlsSession> tls;  // null: HTTP goes over the socket as it is
   uint64_t id = 0;
   bool reading = false, writing = false, dirty = false, at_end = false, lingering = false;
   size_t discarded = 0;
-  Time linger_until;
+  Time accepted, linger_until;
 };
 
 Error system_error(Code code, std::string_view what) { return error(code, "{}: {}", what, std::strerror(errno)); }
 
-std::string address_text(const sockaddr* address, socklen_t size) {
+std::string address_text(const sockaddr* address, socklen_t size, bool tls) {
   char host[NI_MAXHOST], port[NI_MAXSERV];
   if (getnameinfo(address, size, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
     return "?";
   const bool six = address->sa_family == AF_INET6;
-  return fmt::format("http://{}{}{}:{}", six ? "[" : "", host, six ? "]" : "", port);
+  return fmt::format("{}://{}{}{}:{}", tls ? "https" : "http", six ? "[" : "", host, six ? "]" : "", port);
 }
 
 bool is_loopback(const sockaddr* address) {
@@ -89,10 +95,12 @@ size_t most_files() {
 }  // namespace
 
 struct EventLoop::State {
-  State(const ConnectionLimits& limits_, HttpHandler& handler_) : limits(limits_), handler(handler_), signals(io) {}
+  State(const ConnectionLimits& limits_, HttpHandler& handler_, std::shared_ptr<const TlsContext> tls_)
+      : limits(limits_), handler(handler_), tls(std::move(tls_)), signals(io) {}
 
   const ConnectionLimits limits;
   HttpHandler& handler;
+  const std::shared_ptr<const TlsContext> tls;
   ConnectionTotals totals;  // before `io`: connections that its queue still holds refer to it
   asio::io_context io{1};
   asio::signal_set signals;
@@ -108,7 +116,7 @@ struct EventLoop::State {
   int spare_fd = -1;  // given up for a moment to refuse a connection when no descriptor is left
   int signal_count = 0;
   uint64_t accepted = 0;
-  std::string buffer = std::string(64 << 10, '\0');
+  std::string buffer = std::string(64 << 10, '\0'), plain;
 
   ~State() {
     sockets.clear();
@@ -169,7 +177,8 @@ Status EventLoop::State::listen_tcp(const ListenOptions& options) {
     socklen_t size = a->ai_addrlen;
     const auto* wanted = reinterpret_cast<const sockaddr*>(&address);
     if (::bind(fd, wanted, size) != 0 || ::listen(fd, 4096) != 0) {
-      last = system_error(Code::kCannotCreate, fmt::format("cannot listen at {}", address_text(wanted, size)));
+      last = system_error(Code::kCannotCreate,
+                          fmt::format("cannot listen at {}", address_text(wanted, size, tls != nullptr)));
       ::close(fd);
       continue;
     }
@@ -179,7 +188,7 @@ Status EventLoop::State::listen_tcp(const ListenOptions& options) {
                                            : reinterpret_cast<sockaddr_in6*>(&address)->sin6_port);
     }
     loopback = loopback && is_loopback(reinterpret_cast<const sockaddr*>(&address));
-    add_listener(fd, address_text(reinterpret_cast<const sockaddr*>(&address), size), true);
+    add_listener(fd, address_text(reinterpret_cast<const sockaddr*>(&address), size, tls != nullptr), true);
   }
   if (listeners.empty()) return last ? *last : usage("no address for host '{}'", host);
   return {};
@@ -258,6 +267,8 @@ void EventLoop::State::add(int fd, bool tcp) {
   const uint64_t id = ++accepted;
   auto s = std::make_shared<Socket>(io, fd, limits, handler, totals, [this, id] { mark_dirty(id); });
   s->id = id;
+  s->accepted = totals.now;
+  if (tls != nullptr) s->tls = TlsSession::create(tls);
   sockets.emplace(id, s);
   want_read(s);
 }
@@ -296,8 +307,13 @@ void EventLoop::State::read_ready(const std::shared_ptr<Socket>& s) {
   if (n == 0) {
     s->at_end = true;
     s->http.peer_closed();
-  } else {
+  } else if (s->tls == nullptr) {
     s->http.receive(std::string_view(buffer.data(), static_cast<size_t>(n)));
+  } else {
+    plain.clear();
+    const bool whole = s->tls->receive(std::string_view(buffer.data(), static_cast<size_t>(n)), plain);
+    if (whole && !plain.empty()) s->http.receive(plain);
+    if (!whole || s->tls->at_end()) s->http.peer_closed();
   }
   flush(s);
   want_read(s);
@@ -329,13 +345,19 @@ void EventLoop::State::flush_dirty() {
 // Sends what the kernel takes, waits to send the rest, and closes what is finished.
 void EventLoop::State::flush(const std::shared_ptr<Socket>& s) {
   if (s->writing || s->lingering) return;
-  while (!s->http.output().empty()) {
-    const std::string_view out = s->http.output();
-    const ssize_t n = ::send(s->fd.native_handle(), out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n > 0) {
-      s->http.sent(static_cast<size_t>(n));
-      continue;
+  while (true) {
+    if (s->tls != nullptr && s->tls->output().empty()) {
+      const size_t part = std::min(s->http.output().size(), kTlsAhead);
+      if (part > 0 && !s->tls->send(s->http.output().substr(0, part))) return drop(s);
+      if (part > 0) s->http.sent(part);
+      if (s->http.finished()) s->tls->finish();
     }
+    const std::string_view out = s->tls != nullptr ? s->tls->output() : s->http.output();
+    if (out.empty()) break;
+    const ssize_t n = ::send(s->fd.native_handle(), out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n > 0 && s->tls != nullptr) s->tls->sent(static_cast<size_t>(n));
+    if (n > 0 && s->tls == nullptr) s->http.sent(static_cast<size_t>(n));
+    if (n > 0) continue;
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno != EAGAIN) return drop(s);
     s->writing = true;
@@ -360,7 +382,8 @@ void EventLoop::State::flush(const std::shared_ptr<Socket>& s) {
 void EventLoop::State::housekeep() {
   std::vector<std::shared_ptr<Socket>> due;
   for (const auto& [id, s] : sockets) {
-    const auto deadline = s->http.deadline();
+    auto deadline = s->http.deadline();
+    if (s->tls != nullptr && !s->tls->established()) deadline = s->accepted + limits.head;
     if (s->lingering ? s->linger_until <= totals.now : (deadline && *deadline <= totals.now)) due.push_back(s);
     if (s->reading || s->at_end || s->lingering) continue;
     // Enough has come in from this client that nothing is read: whether it is still there has to be asked for.
@@ -401,7 +424,7 @@ EventLoop::~EventLoop() = default;
 
 Result<std::unique_ptr<EventLoop>> EventLoop::create(const ListenOptions& listen, const ConnectionLimits& limits,
                                                      HttpHandler& handler) {
-  auto state = std::make_unique<State>(limits, handler);
+  auto state = std::make_unique<State>(limits, handler, listen.tls);
   State& s = *state;
   s.wake();
   if (listen.unix_socket.empty()) {
@@ -461,7 +484,7 @@ void EventLoop::drain() {
 
 bool EventLoop::quiet() const {
   for (const auto& [id, s] : state_->sockets) {
-    if (s->http.answering() || !s->http.output().empty()) return false;
+    if (s->http.answering() || !s->all_sent()) return false;
   }
   return true;
 }

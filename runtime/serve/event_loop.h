@@ -9,6 +9,7 @@
 
 #include "runtime/base/result.h"
 #include "runtime/serve/http_connection.h"
+#include "runtime/serve/tls.h"
 
 namespace ll::serve {
 
@@ -17,6 +18,7 @@ struct ListenOptions {
   uint16_t port = 8080;            // 0: any free one
   std::string unix_socket{};       // path; listens there and nowhere else
   size_t connections = 10'240;     // more wait in the kernel's queue; the process's limit on files bounds it too
+  std::shared_ptr<const TlsContext> tls{};  // HTTPS; null: HTTP
 };
 
 struct LoopStats {
@@ -34,7 +36,7 @@ class EventLoop {
   EventLoop& operator=(const EventLoop&) = delete;
   ~EventLoop();
 
-  // "http://127.0.0.1:8080" of every address, or "unix:/path".
+  // "http://127.0.0.1:8080" of every address ("https:" with TLS), or "unix:/path".
   const std::vector<std::string>& addresses() const;
   // Whether all of them can be reached from this machine alone.
   bool loopback() const;

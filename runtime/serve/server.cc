@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <thread>
@@ -65,8 +66,17 @@ struct Loaded {
   std::shared_ptr<const ServedModel> model;
 };
 
+// Plans for few sequences at once still get bursts of many clients.
+constexpr uint32_t kLeastQueue = 128;
+constexpr uint64_t kLeastQueueTokens = 1 << 17;
+
 uint32_t queue_of(const ServeOptions& options, const Plan& plan) {
-  return options.queue_sequences == 0 ? 4 * std::max(1U, plan.max_batch) : options.queue_sequences;
+  return options.queue_sequences == 0 ? std::max(kLeastQueue, 4 * plan.max_batch) : options.queue_sequences;
+}
+
+uint64_t queue_tokens_of(const ServeOptions& options, const Plan& plan) {
+  const uint64_t contexts = 4 * uint64_t{plan.pages} * plan.page_size;
+  return options.queue_tokens == 0 ? std::max(kLeastQueueTokens, contexts) : options.queue_tokens;
 }
 
 Status load(const ServeOptions& options, App& app, Loaded& out) {
@@ -80,7 +90,7 @@ Status load(const ServeOptions& options, App& app, Loaded& out) {
   engine.scheduler.max_step_tokens = options.max_step_tokens;
   engine.scheduler.prefix_cache = options.prefix_cache;
   engine.queue_sequences = queue_of(options, *opened);
-  engine.queue_tokens = options.queue_tokens;
+  engine.queue_tokens = queue_tokens_of(options, *opened);
   engine.notify = [&app](std::span<const RequestId> ids) { app.wake(ids); };
   TRY_ASSIGN(out.engine, EngineThread::start(*opened, std::move(device), std::move(engine)));
   model->most_tokens = out.engine->most_tokens();
@@ -94,16 +104,20 @@ Status serve(const ServeOptions& options) {
   // One heap: memory that one thread frees is there for the others.
   mallopt(M_ARENA_MAX, 2);
   std::signal(SIGPIPE, SIG_IGN);
-  if (!options.tls_certificate.empty() || !options.tls_key.empty()) {
-    return unsupported("this build has no TLS: put a proxy in front, or leave the certificate and key out");
+  if (options.tls_certificate.empty() != options.tls_key.empty()) {
+    return usage("TLS needs both a certificate and its key");
+  }
+  std::shared_ptr<const TlsContext> tls;
+  if (!options.tls_certificate.empty()) {
+    TRY_ASSIGN(tls, TlsContext::load(options.tls_certificate, options.tls_key));
   }
   TRY_ASSIGN(std::vector<std::string> keys, all_keys(options));
   const bool has_key = !keys.empty();
   App app(app_options(options, std::move(keys)));
   const ConnectionLimits limits = connection_limits(options);
-  TRY_ASSIGN(
-      std::unique_ptr<EventLoop> loop,
-      EventLoop::create({options.host, options.port, options.unix_socket, options.max_connections}, limits, app));
+  TRY_ASSIGN(std::unique_ptr<EventLoop> loop, EventLoop::create({options.host, options.port, options.unix_socket,
+                                                                 options.max_connections, std::move(tls)},
+                                                                limits, app));
   if (!loop->loopback() && !has_key && !options.insecure_no_auth) {
     return usage(
         "other machines can reach {}, so an API key is needed: --api-key-file, LLRT_API_KEY, or "

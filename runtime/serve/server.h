@@ -32,8 +32,8 @@ struct ServeOptions {
   double header_timeout = 10, body_timeout = 30, idle_timeout = 75, stall_timeout = 30, request_timeout = 600;
   double drain_timeout = 30, health_timeout = 30;
   double ping_interval = 30;     // between comments on a stream that has nothing else to say; 0: none
-  uint32_t queue_sequences = 0;  // waiting at most; 0: four times the batch
-  uint64_t queue_tokens = 0;     // 0: as many whole contexts
+  uint32_t queue_sequences = 0;  // waiting at most; 0: four times the batch, at least 128
+  uint64_t queue_tokens = 0;     // of their prompts; 0: four times what the KV cache holds, at least 131,072
 
   uint32_t kv_pages = 0;         // of the plan's; 0: all
   uint32_t max_step_tokens = 0;  // 0: what the plan's largest program holds

@@ -25,9 +25,10 @@ void add_network_options(CLI::App& app, serve::ServeOptions& o) {
   app.add_option("--port", o.port, "0: any free one")->envname("LLRT_ARG_PORT")->capture_default_str()->type_name("N");
   app.add_option("--unix-socket", o.unix_socket, "listen at this path instead; only this user can connect")
       ->type_name("PATH");
-  app.add_option("--ssl-cert-file", o.tls_certificate, "PEM certificate chain: serve HTTPS (builds with LLCUDA_TLS)")
+  app.add_option("--ssl-cert-file", o.tls_certificate, "PEM certificate chain: serve HTTPS (needs libssl3)")
       ->type_name("FILE");
-  app.add_option("--ssl-key-file", o.tls_key, "PEM private key")->type_name("FILE");
+  app.add_option("--ssl-key-file", o.tls_key, "PEM private key of the certificate, without a password")
+      ->type_name("FILE");
   app.add_option("--api-key-file", o.api_key_files,
                  "file of API keys, one a line; also: environment variable LLRT_API_KEY")
       ->type_name("FILE");
@@ -61,9 +62,11 @@ void add_limits(CLI::App& app, serve::ServeOptions& o) {
   seconds("--drain-timeout", o.drain_timeout, "after SIGTERM, for what was accepted");
   seconds("--health-timeout", o.health_timeout, "without progress of the engine until /health is 503");
   seconds("--ping-interval", o.ping_interval, "between comments on a silent stream; 0: none");
-  app.add_option("--queue", o.queue_sequences, "answers that may wait; more are 429 (default: 4 times the batch)")
+  app.add_option("--queue", o.queue_sequences,
+                 "answers that may wait; more are 429 (default: 4 times the batch, at least 128)")
       ->type_name("N");
-  app.add_option("--queue-tokens", o.queue_tokens, "tokens of prompts that may wait (default: as many whole contexts)")
+  app.add_option("--queue-tokens", o.queue_tokens,
+                 "tokens of prompts that may wait (default: 4 times the KV cache, at least 131072)")
       ->type_name("N");
 }
 
