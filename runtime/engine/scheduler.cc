@@ -196,6 +196,9 @@ void Scheduler::Core::run() {
   }
   failed_in_a_row = 0;
   stats.step_tokens += chosen_tokens;
+  const auto* const size =
+      std::lower_bound(std::begin(SchedulerStats::kTokenBounds), std::end(SchedulerStats::kTokenBounds), chosen_tokens);
+  ++stats.token_histogram[size - std::begin(SchedulerStats::kTokenBounds)];
   cost.observe(chosen_tokens, seconds);
   if (chosen_tokens == chosen.size()) decode_cost.observe(chosen_tokens, seconds);
   const uint64_t generated = stats.generated_tokens;
@@ -317,6 +320,7 @@ void Scheduler::Core::count_now() {
   stats.running = static_cast<uint32_t>(running.size());
   stats.waiting = static_cast<uint32_t>(waiting.size());
   stats.pages = pages.count();
+  stats.page_size = pages.page_size();
   stats.pages_used = pages.count() - pages.free();
   stats.pages_cached = pages.cached();
   stats.evictions = pages.evictions();

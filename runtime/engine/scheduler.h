@@ -43,6 +43,7 @@ struct SchedulerStats {
   uint32_t not_begun = 0;         // of those waiting, the ones that never ran
   uint64_t not_begun_tokens = 0;  // of their prompts
   uint32_t pages = 0;             // all
+  uint32_t page_size = 0;         // tokens of each
   uint32_t pages_used = 0;        // with an owner
   uint32_t pages_cached = 0;      // without one, but with a prefix worth keeping; given away when needed
   // Since the start.
@@ -63,6 +64,9 @@ struct SchedulerStats {
   // Steps that took at most kStepBounds[i]; the last entry counts the longer ones.
   static constexpr double kStepBounds[] = {0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5};
   uint64_t step_histogram[std::size(kStepBounds) + 1] = {};
+  // The same for tokens of a step.
+  static constexpr uint32_t kTokenBounds[] = {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
+  uint64_t token_histogram[std::size(kTokenBounds) + 1] = {};
   bool failed = false;  // the device is lost; nothing runs any more
 };
 

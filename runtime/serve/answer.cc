@@ -88,6 +88,12 @@ uint64_t Answer::prompt_tokens() const {
   return tokens;
 }
 
+uint64_t Answer::longest_prompt() const {
+  size_t most = 0;
+  for (const Request& r : prepared_.requests) most = std::max(most, r.prompt.size());
+  return most;
+}
+
 const char* Answer::finish_reason() const {
   return choices_[0]->finish_reason == nullptr ? "" : choices_[0]->finish_reason;
 }
@@ -171,6 +177,7 @@ void Answer::token(Choice& choice, const TokenEvent& event, Effect& effect, std:
   if (choice.ended || prepared_.no_answer) return;
   ++choice.tokens;
   ++completion_tokens_;
+  longest_answer_ = std::max<uint64_t>(longest_answer_, choice.tokens);
   if (prepared_.token_ids) choice.ids.push_back(event.token);
   const bool hidden = event.token >= 0 && static_cast<size_t>(event.token) < model_->hidden.size() &&
                       model_->hidden[static_cast<size_t>(event.token)];

@@ -42,6 +42,9 @@ class Answer {
   const Prepared& prepared() const { return prepared_; }
   uint64_t prompt_tokens() const;
   uint64_t completion_tokens() const { return completion_tokens_; }
+  uint64_t longest_prompt() const;
+  // Of the choice that has most.
+  uint64_t longest_answer() const { return longest_answer_; }
   uint64_t cached_tokens() const { return cached_tokens_; }
   // How the first choice ended: "stop", "length", "tool_calls"; "" before.
   const char* finish_reason() const;
@@ -74,7 +77,7 @@ class Answer {
   std::vector<std::vector<Entry>> prompt_entries_;  // of each prompt
   std::vector<std::unique_ptr<Choice>> choices_;
   size_t done_ = 0;
-  uint64_t completion_tokens_ = 0, cached_tokens_ = 0, reasoning_tokens_ = 0;
+  uint64_t completion_tokens_ = 0, longest_answer_ = 0, cached_tokens_ = 0, reasoning_tokens_ = 0;
   DoneEvent totals_;  // sums of times
 };
 

@@ -79,11 +79,13 @@ void Generation::finish(const char* how) {
     ++m.finished_abort;
   }
   m.generation_tokens.add(static_cast<double>(answer_.completion_tokens()));
+  m.longest_answer.add(static_cast<double>(answer_.longest_answer()));
+  m.most_sequence = std::max(m.most_sequence, answer_.longest_prompt() + answer_.longest_answer());
   m.end_to_end.add(seconds(services_.now - facts_.arrived));
 }
 
 // Times of tokens, for the histograms and the answer's own timings.
-void Generation::record(const Event& event) {
+void Generation::record(size_t prompt, const Event& event) {
   ServerMetrics& m = services_.metrics;
   if (const auto* done = std::get_if<DoneEvent>(&event)) {
     m.queue_time.add(done->queued.count());
@@ -98,8 +100,10 @@ void Generation::record(const Event& event) {
     first_token_ = seconds(services_.now - facts_.arrived);
     m.time_to_first_token.add(first_token_);
   }
-  if (token->index < last_token_.size()) {
-    Time& last = last_token_[token->index];
+  size_t choice = token->index;
+  for (size_t i = 0; i < prompt; ++i) choice += answer_.prepared().requests[i].sequences;
+  if (choice < last_token_.size()) {
+    Time& last = last_token_[choice];
     if (last != Time()) m.inter_token_latency.add(seconds(services_.now - last));
     last = services_.now;
   }
@@ -110,7 +114,7 @@ void Generation::take(size_t prompt, std::string& out) {
   events_.clear();
   streams_[prompt]->take(events_);
   for (const Event& event : events_) {
-    record(event);
+    record(prompt, event);
     const Answer::Effect effect = answer_.event(prompt, event, out);
     if (effect.cancel) {
       const auto* token = std::get_if<TokenEvent>(&event);

@@ -57,7 +57,7 @@ class Generation {
 
  private:
   void take(size_t prompt, std::string& out);
-  void record(const Event& event);
+  void record(size_t prompt, const Event& event);
   void finish(const char* how);
   void cancel();
 

@@ -58,18 +58,19 @@ std::string label_value(std::string_view text) {
 
 double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
-void print_steps(Printer& p, std::string& out, const SchedulerStats& s, const std::string& labels) {
-  constexpr std::string_view kName = "llrt:step_duration_seconds";
-  p.head(kName, "histogram", "time of a step on the device");
+// A histogram that the scheduler counted.
+template <class Bound>
+void print_counts(Printer& p, std::string& out, const std::string& labels, std::string_view name, const char* help,
+                  std::span<const Bound> bounds, std::span<const uint64_t> counts, double sum) {
+  p.head(name, "histogram", help);
   uint64_t total = 0;
-  for (size_t i = 0; i < std::size(s.step_histogram); ++i) {
-    total += s.step_histogram[i];
-    const std::string bound =
-        i < std::size(SchedulerStats::kStepBounds) ? fmt::format("{}", SchedulerStats::kStepBounds[i]) : "+Inf";
-    fmt::format_to(std::back_inserter(out), "{}_bucket{{{},le=\"{}\"}} {}\n", kName, labels, bound, total);
+  for (size_t i = 0; i < counts.size(); ++i) {
+    total += counts[i];
+    const std::string bound = i < bounds.size() ? fmt::format("{}", bounds[i]) : "+Inf";
+    fmt::format_to(std::back_inserter(out), "{}_bucket{{{},le=\"{}\"}} {}\n", name, labels, bound, total);
   }
-  fmt::format_to(std::back_inserter(out), "{}_sum{{{}}} {}\n{}_count{{{}}} {}\n", kName, labels, s.step_seconds, kName,
-                 labels, total);
+  fmt::format_to(std::back_inserter(out), "{}_sum{{{}}} {}\n{}_count{{{}}} {}\n", name, labels, sum, name, labels,
+                 total);
 }
 
 }  // namespace
@@ -102,6 +103,7 @@ ServerMetrics::ServerMetrics()
       prompt_tokens(kTokens),
       generation_tokens(kTokens),
       max_tokens(kTokens),
+      longest_answer(kTokens),
       n(kN) {}
 
 std::string metrics_text(const ServerMetrics& server, const EngineStats& engine, const LoopStats& loop,
@@ -120,7 +122,8 @@ std::string metrics_text(const ServerMetrics& server, const EngineStats& engine,
           ratio(number(s.generated_tokens), number(s.steps)));
   p.counter("llrt:device_seconds_total", "time inside the device", s.step_seconds);
   p.counter("llrt:host_seconds_total", "time of the engine's thread outside of it, in steps", s.host_seconds);
-  print_steps(p, out, s, labels);
+  print_counts<double>(p, out, labels, "llrt:step_duration_seconds", "time of a step on the device",
+                       SchedulerStats::kStepBounds, s.step_histogram, s.step_seconds);
   p.gauge("llrt:sequences_running", "sequences with a place in the batch", s.running);
   p.gauge("llrt:sequences_waiting", "sequences accepted that wait for a place", s.waiting);
   p.gauge("llrt:queued_sequences", "sequences accepted that have not begun", engine.queued_sequences);
@@ -157,6 +160,10 @@ std::string metrics_text(const ServerMetrics& server, const EngineStats& engine,
     p.counter("vllm:prefix_cache_queries_total", "prompt tokens looked up in the prefix cache",
               number(s.prefix_queries));
     p.counter("vllm:prefix_cache_hits_total", "of those, found", number(s.prefix_hits));
+    print_counts<uint32_t>(p, out, labels, "vllm:iteration_tokens_total", "tokens of a step",
+                           SchedulerStats::kTokenBounds, s.token_histogram, number(s.step_tokens));
+    p.head("vllm:cache_config_info", "gauge", "pages of the KV cache and tokens of each");
+    p.sample("vllm:cache_config_info", 1, fmt::format("block_size=\"{}\",num_gpu_blocks=\"{}\"", s.page_size, s.pages));
     p.head("vllm:request_success_total", "counter", "requests by how they ended");
     p.sample("vllm:request_success_total", number(server.finished_stop), "finished_reason=\"stop\"");
     p.sample("vllm:request_success_total", number(server.finished_length), "finished_reason=\"length\"");
@@ -170,12 +177,22 @@ std::string metrics_text(const ServerMetrics& server, const EngineStats& engine,
     p.histogram("vllm:request_decode_time_seconds", "time from there to the end", server.decode_time);
     p.histogram("vllm:request_prompt_tokens", "tokens of a prompt", server.prompt_tokens);
     p.histogram("vllm:request_generation_tokens", "tokens of an answer", server.generation_tokens);
+    p.histogram("vllm:request_max_num_generation_tokens", "tokens of a request's longest answer",
+                server.longest_answer);
     p.histogram("vllm:request_params_max_tokens", "max_tokens asked for", server.max_tokens);
     p.histogram("vllm:request_params_n", "n asked for", server.n);
   }
   if (options.llamacpp) {
     p.counter("llamacpp:prompt_tokens_total", "prompt tokens", number(s.prompt_tokens));
     p.counter("llamacpp:tokens_predicted_total", "tokens generated", number(s.generated_tokens));
+    p.counter("llamacpp:prompt_seconds_total", "time to first token of all requests, behind the queue",
+              server.prefill_time.sum());
+    p.counter("llamacpp:tokens_predicted_seconds_total", "time from there to the end", server.decode_time.sum());
+    p.gauge("llamacpp:prompt_tokens_seconds", "mean of prompt tokens in a second of a request",
+            ratio(number(s.prompt_tokens), server.prefill_time.sum()));
+    p.gauge("llamacpp:predicted_tokens_seconds", "mean of tokens generated in a second of a request",
+            ratio(number(s.generated_tokens), server.decode_time.sum()));
+    p.counter("llamacpp:n_tokens_max", "tokens of the longest prompt with its answer", number(server.most_sequence));
     p.counter("llamacpp:n_decode_total", "steps", number(s.steps));
     p.gauge("llamacpp:n_busy_slots_per_decode", "rows per step", ratio(number(s.generated_tokens), number(s.steps)));
     p.gauge("llamacpp:requests_processing", "requests in the batch", s.running);

@@ -18,6 +18,7 @@ class Histogram {
   explicit Histogram(std::span<const double> bounds) : bounds_(bounds), counts_(bounds.size() + 1) {}
   void add(double value);
   void print(std::string& out, std::string_view name, std::string_view labels) const;
+  double sum() const { return sum_; }
 
  private:
   std::span<const double> bounds_;
@@ -36,10 +37,11 @@ struct ServerMetrics {
   uint64_t disconnects = 0;    // clients that left before their answer ended
   uint64_t timeouts = 0;       // answers given up at their deadline
   uint64_t finished_stop = 0, finished_length = 0, finished_abort = 0;
-  uint64_t preparing = 0;  // requests being read, now
+  uint64_t preparing = 0;      // requests being read, now
+  uint64_t most_sequence = 0;  // tokens of the longest prompt with its answers
 
   Histogram time_to_first_token, inter_token_latency, end_to_end, queue_time, inference_time, prefill_time, decode_time;
-  Histogram prompt_tokens, generation_tokens, max_tokens, n;
+  Histogram prompt_tokens, generation_tokens, max_tokens, longest_answer, n;
 };
 
 struct MetricsOptions {
