@@ -1,5 +1,10 @@
-"""llrt serve: answers, limits, hostile clients, load and shutdown. `--long` (or LLCUDA_LONG=1): as long as a release asks for."""
+"""llrt serve: answers, limits, hostile clients, load and shutdown.
+
+`--long` (or LLCUDA_LONG=1): as much and as long as a release asks for, the server on one hardware thread and the
+clients on another, and times are checked too. `--minutes N`: of the soak test.
+"""
 import asyncio
+import ctypes
 import hashlib
 import http.client
 import json
@@ -9,6 +14,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import sys
 import tempfile
@@ -16,18 +22,29 @@ import time
 import unittest
 import pathlib
 
-from serving import KJV, Server, ask, compile_served, events, read_body, send, stream_text
+from serving import KJV, Server, ask, compile_served, events, percentile, read_body, send, stream_text, thread_for_a_server
 from support import ROOT, run
 
 LONG = "--long" in sys.argv or os.environ.get("LLCUDA_LONG") == "1"
+MINUTES = float(sys.argv[sys.argv.index("--minutes") + 1]) if "--minutes" in sys.argv else 10 if LONG else 0.2
 PROMPTS = ["In the beginning", "And God said,", "The LORD is my", "Blessed are", "And it came to pass", "Thou shalt not", "Behold,", "Moses"]
 
 
 def setUpModule():
-    global FOLDER, PLAN
+    global FOLDER, PLAN, PINNED
     FOLDER = pathlib.Path(tempfile.mkdtemp(prefix="llcuda-serve-"))
     unittest.addModuleCleanup(shutil.rmtree, FOLDER, True)
     PLAN = compile_served(FOLDER)
+    PINNED = thread_for_a_server() if LONG else ()
+
+
+def serve_one(*options, **more):
+    """A server of one thread, that logs no requests; on a hardware thread of its own where times are checked."""
+    return Server(PLAN, "-t", 1, "--log-level", 0, *options, wrapper=PINNED, **more)
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
 
 
 def greedy(prompt, tokens=40, **more):
@@ -228,6 +245,84 @@ class Guarded(unittest.TestCase):
         self.assertFalse(path.exists())
 
 
+class Encrypted(unittest.TestCase):
+    CERTIFICATE, KEY = ROOT / "tests/data/tls/certificate.pem", ROOT / "tests/data/tls/key.pem"
+
+    def setUp(self):
+        try:
+            ctypes.CDLL("libssl.so.3")
+        except OSError as e:
+            self.skipTest(f"OpenSSL 3 is not here: {e}")
+
+    def connect(self, port, least=None, timeout=20):
+        context = ssl.create_default_context(cafile=self.CERTIFICATE)
+        if least:
+            context.maximum_version = least
+        return context.wrap_socket(socket.create_connection(("localhost", port), timeout=timeout), server_hostname="localhost")
+
+    def test_answers_and_streams(self):
+        body = greedy("And God", 60, ignore_eos=True)
+        with Server(PLAN, "-t", 1, "--host", "localhost", "--ssl-cert-file", self.CERTIFICATE, "--ssl-key-file", self.KEY,
+                    "--header-timeout", 1) as server:
+            self.assertTrue(server.addresses[0].startswith("https://"), server.addresses)
+            texts = []
+            for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+                with self.connect(server.port, version) as s:
+                    for stream in (False, True):
+                        data = json.dumps({**body, "stream": stream}).encode()
+                        request = (f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                                   f"Connection: {'close' if stream else 'keep-alive'}\r\nContent-Length: {len(data)}\r\n\r\n").encode() + data
+                        for at in range(0, len(request), 50):  # in many records
+                            s.sendall(request[at:at + 50])
+                        answer = http.client.HTTPResponse(s)
+                        answer.begin()
+                        self.assertEqual(answer.status, 200)
+                        text = answer.read()
+                        texts.append("".join(c["text"] for e in events(text) for c in e["choices"]) if stream else
+                                     json.loads(text)["choices"][0]["text"])
+                    self.assertEqual(s.recv(1), b"", "ends with a farewell, or this would be an error")
+            self.assertEqual(len(set(texts)), 1)
+            # A large answer: the model's description, many times in one connection.
+            with self.connect(server.port) as s:
+                for _ in range(20):
+                    s.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    answer = http.client.HTTPResponse(s)
+                    answer.begin()
+                    self.assertIn("paths", json.loads(answer.read()))
+            with self.assertRaises(ssl.SSLError):
+                self.connect(server.port, ssl.TLSVersion.TLSv1_1)
+            # No TLS, and TLS that never gets anywhere.
+            for hello in (b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\x16\x03\x01\x00\xff" + b"\x00" * 300, b"\x16"):
+                with socket.create_connection(("localhost", server.port), timeout=20) as s:
+                    s.sendall(hello)
+                    try:
+                        while part := s.recv(1000):
+                            self.assertNotIn(b"HTTP", part)
+                    except ConnectionResetError:
+                        pass
+            # A client that leaves in the middle.
+            s = self.connect(server.port)
+            data = json.dumps(greedy("And", 1500, ignore_eos=True, stream=True)).encode()
+            s.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+            s.recv(1000)
+            s.close()
+            end = time.monotonic() + 20
+            while True:
+                with self.connect(server.port) as s:
+                    s.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    text = b"".join(iter(lambda: s.recv(65536), b"")).decode()
+                if re.search(r"^llrt:kv_pages_used\{[^}]*\} 0$", text, re.M):
+                    break
+                self.assertLess(time.monotonic(), end, text)
+
+    def test_what_does_not_fit_is_refused(self):
+        (FOLDER / "no.pem").write_text("nothing")
+        for certificate, key, code in ((self.CERTIFICATE, None, 64), (FOLDER / "missing.pem", self.KEY, 66), (self.CERTIFICATE, FOLDER / "missing.pem", 66),
+                                       (FOLDER / "no.pem", self.KEY, 65), (self.CERTIFICATE, FOLDER / "no.pem", 65), (self.CERTIFICATE, self.CERTIFICATE, 65)):
+            more = ["--ssl-key-file", key] if key else []
+            run("llrt", "serve", PLAN, "--port", 0, "--ssl-cert-file", certificate, *more, expect=code)
+
+
 def unescape(text):
     return re.sub(r"\\(x..|.)", lambda m: {"r": "\r", "n": "\n", "t": "\t"}.get(m[1]) or (chr(int(m[1][1:], 16)) if m[1][0] == "x" else m[1]),
                   text).encode("latin-1")
@@ -316,7 +411,7 @@ def hostile_bodies(api, chance):
 class Hostile(unittest.TestCase):
     def test_hostile_requests_hurt_nobody(self):
         count = 5000 if LONG else 1500
-        with Server(PLAN, "-t", 1, "--log-level", 0) as server:
+        with serve_one() as server:
             api = server.get("/openapi.json")[2]
             want = {p: asyncio.run(stream_text(server.port, greedy(p, 60))) for p in PROMPTS[:4]}
             seen, wrong, canaries = {}, [], 0
@@ -368,7 +463,7 @@ class Hostile(unittest.TestCase):
 class Clients(unittest.TestCase):
     def test_disconnects_free_every_page(self):
         count = 5000 if LONG else 300
-        with Server(PLAN, "-t", 1, "--log-level", 0, "--queue", 200) as server:
+        with serve_one("--queue", 200) as server:
             idle = server.idle_resources()
             chance = random.Random(2)
 
@@ -397,16 +492,21 @@ class Clients(unittest.TestCase):
                 await asyncio.gather(*[some() for _ in range(24)])
             asyncio.run(all_())
             last = time.monotonic()
-            server.wait_for(lambda m: m["llrt:kv_pages_used"] == 0 and m["llrt:sequences_running"] == 0 and m["llrt:sequences_waiting"] == 0, 5)
-            self.assertLess(time.monotonic() - last, 3)
+            # The connections first: where the machine is slow, some wait to be accepted when their clients have gone already.
+            server.wait_for(lambda m: m["llrt:connections"] == 1 and all(m["llrt:" + name] == 0 for name in (
+                "kv_pages_used", "sequences_running", "sequences_waiting", "queued_sequences", "requests_preparing")), 30)
+            took = time.monotonic() - last
+            say(f"disconnects: {count}, every page free {took * 1e3:.0f} ms after the last")
+            if LONG:
+                self.assertLess(took, 1)
             self.assertGreater(server.metrics()["llrt:client_disconnects_total"], count // 3)
             want = asyncio.run(stream_text(server.port, greedy(PROMPTS[0])))
             self.assertEqual(asyncio.run(stream_text(server.port, greedy(PROMPTS[0]))), want)
             self.assertEqual(server.idle_resources()[1:], idle[1:], "files and threads are as before")
 
     def test_silent_and_slow_sockets(self):
-        silent, slow = (1000, 200) if LONG else (300, 60)
-        with Server(PLAN, "-t", 1, "--log-level", 0, "--header-timeout", 3, "--idle-timeout", 3) as server:
+        silent, slow, probes, limit = (1000, 200, 500, 10) if LONG else (300, 60, 60, 3)
+        with serve_one("--header-timeout", limit, "--idle-timeout", limit) as server:
             async def all_():
                 quiet = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(silent)]
                 trickle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(slow)]
@@ -415,26 +515,31 @@ class Clients(unittest.TestCase):
                 times = []
 
                 async def drip(i, w):
-                    for c in b"GET /health HTTP/1.1\r\n"[:6]:
+                    await asyncio.sleep(i / slow)
+                    for c in b"GET /health HTTP/1.1\r\n"[:limit]:
                         w.write(bytes([c]))
-                        await asyncio.sleep(0.5)
+                        await asyncio.sleep(1)
                 drips = [asyncio.create_task(drip(i, w)) for i, (_, w) in enumerate(trickle)]
-                for _ in range(60):
+                for _ in range(probes):
                     begin = time.monotonic()
                     _, writer, status, _ = await send(server.port, "GET", "/health")
                     times.append(time.monotonic() - begin)
                     self.assertEqual(status, 200)
                     writer.close()
-                    await asyncio.sleep(0.03)
+                    await asyncio.sleep(limit / 2 / probes)
+                self.assertGreaterEqual(server.metrics()["llrt:connections"], silent + slow, "they are there all the time")
                 await asyncio.gather(*drips)
-                closed = await asyncio.gather(*[asyncio.wait_for(r.read(10_000), 10) for r, _ in quiet + trickle])
+                closed = await asyncio.gather(*[asyncio.wait_for(r.read(10_000), 3 * limit) for r, _ in quiet + trickle])
                 for _, w in quiet + trickle:
                     w.close()
                 return times, closed
             times, closed = asyncio.run(all_())
             self.assertEqual(len(closed), silent + slow, "each is closed by its deadline")
             self.assertTrue(all(c == b"" or c.startswith(b"HTTP/1.1 408 ") for c in closed))
-            print(f"health with {silent} silent and {slow} slow sockets: p50 {sorted(times)[30] * 1e3:.1f} ms, p99 {max(times) * 1e3:.1f} ms", file=sys.stderr)
+            say(f"health with {silent} silent and {slow} slow sockets: p50 {percentile(times, .5) * 1e3:.1f} ms, "
+                f"p99 {percentile(times, .99) * 1e3:.1f} ms, longest {max(times) * 1e3:.1f} ms")
+            if LONG:
+                self.assertLess(percentile(times, .99), 0.05)
 
     def test_slow_readers_wait_alone(self):
         with Server(PLAN, "-t", 1, "--log-level", 0, "--stall-timeout", 2, "--ping-interval", 0) as server:
@@ -458,34 +563,97 @@ class Clients(unittest.TestCase):
             self.assertLess(server.resources()[0] - before, 40 << 20)
 
     def test_overload_is_refused_at_once(self):
-        with Server(PLAN, "-t", 1, "--log-level", 0, "--queue", 8) as server:
-            async def one(delay):
-                await asyncio.sleep(delay)
-                begin = time.monotonic()
-                status, headers, body = await ask(server.port, "/v1/completions", greedy("And", 100, ignore_eos=True, seed=1))
-                return status, time.monotonic() - begin, headers, body
+        """As many clients as fit, each with one request after another; then ten times as many requests as that ended."""
+        seconds, queue, tokens = (30, 32, 128) if LONG else (2, 16, 32)
+        with serve_one("--queue", queue) as server:
+            answers, refused = [], []
 
-            async def all_():
-                return await asyncio.gather(*[one(0.005 * i) for i in range(400)])
-            answers = asyncio.run(all_())
-            statuses = {s: sum(a[0] == s for a in answers) for s in {a[0] for a in answers}}
-            self.assertLessEqual(set(statuses), {200, 429}, statuses)
-            self.assertGreater(statuses[429], 50, statuses)
-            self.assertGreater(statuses[200], 20, statuses)
-            refused = sorted(a[1] for a in answers if a[0] == 429)
-            print(f"overload: {statuses}, 429 after p50 {refused[len(refused) // 2] * 1e3:.1f} ms, p99 {refused[int(len(refused) * .99)] * 1e3:.1f} ms", file=sys.stderr)
-            for status, _, headers, body in answers:
+            async def one():
+                begin = time.monotonic()
+                status, headers, data = await ask(server.port, "/v1/completions", greedy("And", tokens, ignore_eos=True))
+                answers.append(status)
                 if status == 429:
+                    refused.append(time.monotonic() - begin)
                     self.assertGreaterEqual(int(headers["retry-after"]), 1)
-                    self.assertEqual(json.loads(body)["error"]["type"], "rate_limit_error")
-                else:
-                    self.assertEqual(json.loads(body)["usage"]["completion_tokens"], 100)
+                    self.assertEqual(json.loads(data)["error"]["type"], "rate_limit_error")
+                elif status == 200:
+                    self.assertEqual(json.loads(data)["usage"]["completion_tokens"], tokens)
+
+            async def rate_of(load):
+                """Requests in a second, by the tokens generated once the load is there."""
+                task = asyncio.create_task(load(time.monotonic() + seconds + 1))
+                await asyncio.sleep(1)
+                before, begin = server.metrics()["llrt:step_rows_total"], time.monotonic()
+                await asyncio.sleep(seconds)
+                rows, took = server.metrics()["llrt:step_rows_total"] - before, time.monotonic() - begin
+                await task
+                return rows / tokens / took
+
+            async def closed(end):
+                async def client():
+                    while time.monotonic() < end:
+                        await one()
+                await asyncio.gather(*[client() for _ in range(queue)])
+
+            async def open_(end):
+                chance, due, tasks = random.Random(3), time.monotonic(), []
+                while due < end:
+                    await asyncio.sleep(max(0, due - time.monotonic()))
+                    tasks.append(asyncio.create_task(one()))
+                    due += chance.expovariate(max(10 * peak, 100))
+                await asyncio.gather(*tasks)
+
+            peak = asyncio.run(rate_of(closed))
+            self.assertEqual(set(answers), {200})
+            answers.clear()
+            good = asyncio.run(rate_of(open_))
+            counts = {s: answers.count(s) for s in set(answers)}
+            say(f"overload: peak {peak:.1f} requests/s; at ten times that {good:.1f}/s ({good / peak:.3f}), answers {counts}, "
+                f"429 after p50 {percentile(refused, .5) * 1e3:.1f} ms, p99 {percentile(refused, .99) * 1e3:.1f} ms, "
+                f"longest {max(refused) * 1e3:.1f} ms")
+            self.assertEqual(set(counts), {200, 429})
+            if LONG:
+                self.assertLess(percentile(refused, .99), 0.01)
+                self.assertGreater(good, 0.95 * peak)
+
+
+class Memory(unittest.TestCase):
+    def test_a_quarter_of_the_pages_is_enough(self):
+        """Requests of all lengths with pages for a quarter of the 16 that could run: the same tokens, nobody starves."""
+        count, longest = (64, 200) if LONG else (24, 80)
+        chance = random.Random(4)
+        bodies = [greedy(" ".join(chance.choices(PROMPTS, k=chance.randrange(1, 60))), chance.randrange(40, longest), ignore_eos=True)
+                  for _ in range(count)]
+
+        async def all_(port):
+            async def one(body):
+                begin = time.monotonic()
+                return await stream_text(port, body), time.monotonic() - begin
+            return await asyncio.gather(*[one(b) for b in bodies])
+
+        with serve_one("--deterministic", "--queue", 64) as server:
+            want = asyncio.run(all_(server.port))
+            page = server.get("/props")[2]["kv_page_size"]
+            prompts = [len(server.post("/tokenize", {"content": b["prompt"]})[2]["tokens"]) + 1 for b in bodies]
+        lengths = [n + b["max_tokens"] for n, b in zip(prompts, bodies)]
+        pages = 16 * sum(lengths) // len(lengths) // 4 // page
+        self.assertGreaterEqual(pages * page, max(lengths), "each fits alone")
+        with serve_one("--deterministic", "--queue", 64, "--kv-pages", pages) as server:
+            got = asyncio.run(all_(server.port))
+            preemptions = server.metrics()["llrt:preemptions_total"]
+            server.wait_for(lambda m: m["llrt:kv_pages_used"] == 0)
+        self.assertEqual([text for text, _ in got], [text for text, _ in want])
+        self.assertGreater(preemptions, 0)
+        times = [t for _, t in got]
+        say(f"a quarter of the pages ({pages} of {page} tokens): {preemptions:.0f} preemptions, all after {max(times):.1f} s instead of "
+            f"{max(t for _, t in want):.1f} s, longest {max(times) / percentile(times, .5):.1f} times the median")
+        self.assertLess(max(times), 10 * percentile(times, .5))
 
 
 class Shutdown(unittest.TestCase):
     def test_sigterm_finishes_what_was_accepted(self):
         for round_ in range(20 if LONG else 3):
-            server = Server(PLAN, "-t", 1, "--log-level", 0)
+            server = serve_one()
             want = asyncio.run(stream_text(server.port, greedy(PROMPTS[0], 150, ignore_eos=True)))
 
             async def one(i):
@@ -543,41 +711,49 @@ class Shutdown(unittest.TestCase):
 
 class Soak(unittest.TestCase):
     def test_streams_for_long(self):
-        """Every stream's text by its hash; memory, files and pages as at the start."""
-        minutes, streams = (10, 64) if LONG else (0.2, 64)
-        with Server(PLAN, "-t", 1, "--deterministic", "--log-level", 0, "--queue", 200) as server:
-            want = {p: hashlib.sha256(asyncio.run(stream_text(server.port, greedy(p, 120, ignore_eos=True)))[0].encode()).digest() for p in PROMPTS}
-            idle = server.idle_resources()
-            wrong, finished, memory = [], 0, []
-            end = time.monotonic() + 60 * minutes
+        """Every stream's text by its hash; memory, files, threads and pages as at the start."""
+        seconds = 60 * MINUTES
+        with serve_one("--deterministic", "--queue", 200) as server:
+            hash_of = lambda text: hashlib.sha256(text.encode()).digest()
+            want = {p: hash_of(asyncio.run(stream_text(server.port, greedy(p, 120, ignore_eos=True)))[0]) for p in PROMPTS}
+            idle, pages = server.idle_resources(), server.metrics()["llrt:kv_pages_free"]
+            wrong, begun, finished, memory = [], 0, 0, []
+            start = time.monotonic()
 
             async def one(i):
-                nonlocal finished
-                while time.monotonic() < end:
-                    prompt = PROMPTS[(i + finished) % len(PROMPTS)]
+                nonlocal begun, finished
+                while time.monotonic() < start + seconds:
+                    prompt = PROMPTS[(i + begun) % len(PROMPTS)]
+                    begun += 1
                     text, finish = await stream_text(server.port, greedy(prompt, 120, ignore_eos=True))
-                    if hashlib.sha256(text.encode()).digest() != want[prompt] or finish != "length":
+                    if hash_of(text) != want[prompt] or finish != "length":
                         wrong.append((prompt, text))
                     finished += 1
 
             async def watch():
-                while time.monotonic() < end:
-                    memory.append((time.monotonic(), server.resources()[0]))
-                    await asyncio.sleep(5 if LONG else 1)
+                while time.monotonic() < start + seconds:
+                    memory.append((time.monotonic() - start, server.resources()[0]))
+                    await asyncio.sleep(min(5, seconds / 10))
 
             async def all_():
-                await asyncio.gather(watch(), *[one(i) for i in range(streams)])
+                await asyncio.gather(watch(), *[one(i) for i in range(64)])
+            before = server.metrics()["llrt:step_rows_total"]
             asyncio.run(all_())
+            took = time.monotonic() - start
             self.assertEqual(wrong[:1], [])
-            self.assertGreaterEqual(finished, streams)
-            server.wait_for(lambda m: m["llrt:kv_pages_used"] == 0)
-            self.assertEqual(server.idle_resources()[1:], idle[1:])
-            if LONG:
-                begin = memory[0][0]
-                early = next(m for t, m in memory if t - begin >= 120)
-                print(f"soak: {finished} streams, resident {early >> 10} KiB after 2 min, {memory[-1][1] >> 10} KiB at the end", file=sys.stderr)
-                self.assertLessEqual(memory[-1][1] - early, 1 << 20)
+            self.assertEqual(finished, begun)
+            rows = server.metrics()["llrt:step_rows_total"] - before
+            self.assertEqual(rows, 120 * finished, "no token is generated twice or lost on the way")
+            server.wait_for(lambda m: m["llrt:kv_pages_free"] == pages)
+            self.assertEqual(server.idle_resources()[1:], idle[1:], "files and threads are as before")
+            early = next(m for t, m in memory if t >= seconds / 5)
+            late = max(m for t, m in memory if t >= seconds / 5)
+            say(f"soak: 64 streams, {took:.0f} s, {finished} answers, {rows / took:.0f} tokens/s, resident {early >> 10} KiB after a "
+                f"fifth of the time, then {late >> 10} KiB at most; idle {idle[0] >> 10} KiB")
+            if seconds >= 60:
+                self.assertLessEqual(late - early, 1 << 20)
 
 
 if __name__ == "__main__":
-    unittest.main(argv=[a for a in sys.argv if a != "--long"])
+    arguments = [a for i, a in enumerate(sys.argv) if a not in ("--long", "--minutes") and sys.argv[i - 1] != "--minutes"]
+    unittest.main(argv=arguments)

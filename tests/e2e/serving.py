@@ -20,6 +20,20 @@ def served_model():
     return KJV if KJV.is_dir() else BUNDLED
 
 
+def thread_for_a_server():
+    """Puts this process, the clients, on one hardware thread; returns what starts a server on another one."""
+    threads = sorted(os.sched_getaffinity(0))
+    if len(threads) < 2:
+        return ()
+    os.sched_setaffinity(0, {threads[-1]})
+    return ("taskset", "-c", str(threads[0]))
+
+
+def percentile(values, share):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
 class Server:
     """A running `llrt serve`. Its log is read, so that it never waits for us."""
 
