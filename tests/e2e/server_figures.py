@@ -5,7 +5,7 @@ FIGURE, all of them unless some are named:
   steps      steps of the device for each token generated, 16 streams
   long       time between tokens of 15 streams while prompts of 1,500 tokens arrive
   aggregate  tokens/s of 16 streams, the same load (LLCUDA_SHARED/tools/load.py) on both servers in turn;
-             --model GGUF serves that file instead of kjv-7m
+--model FILE and --context N: another model than kjv-7m, and its longest sequence.
 Results are printed as lines of a table; docs/performance/serving.md keeps them. Nothing here passes or fails.
 --python: an interpreter that has aiohttp, for load.py.
 """
@@ -183,7 +183,7 @@ def main():
         folder = pathlib.Path(name)
         figures = a.figures or ["prefix", "steps", "long", "aggregate"]
         if set(figures) - {"aggregate"}:
-            run("llcc", "compile", KJV, "-o", folder / "served.llcp", "--max-batch", 16)
+            run("llcc", "compile", a.model or KJV, "-o", folder / "served.llcp", "--max-batch", 16, *(["--ctx-size", a.context] if a.context else []))
             with Server(folder / "served.llcp", "-t", a.threads, "--log-level", 0) as server:
                 for figure in figures:
                     if figure != "aggregate":
