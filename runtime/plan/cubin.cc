@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "runtime/base/byte_reader.h"
 #include "runtime/base/checked.h"
@@ -44,6 +45,8 @@ class Reader {
         if (s.size > UINT32_MAX) return bad_data("section {} has {} bytes", s.name, s.size);
         if (CubinKernel* k = kernel(s.name.substr(kShared.size()))) k->shared_bytes = static_cast<uint32_t>(s.size);
       } else if (s.name == ".nv.info") {
+        // Sections may overlap: walked once each, a small file could be walked for very long.
+        if (std::exchange(attributes_read_, true)) return bad_data("section {} appears twice", s.name);
         TRY(attributes(s));
       }
     }
@@ -175,6 +178,7 @@ class Reader {
   uint16_t count_ = 0, names_ = 0;
   std::vector<Section> sections_;
   std::map<std::string_view, size_t> by_name_;
+  bool attributes_read_ = false;
 };
 
 }  // namespace
