@@ -5,10 +5,10 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "runtime/base/read_bandwidth.h"
 #include "tools/llrt/commands.h"
 #include "tools/llrt/interrupt.h"
 #include "tools/llrt/open_model.h"
-#include "tools/llrt/read_bandwidth.h"
 #include "tools/llrt/stopwatch.h"
 
 namespace ll {

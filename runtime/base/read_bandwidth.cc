@@ -1,15 +1,14 @@
-#include "tools/llrt/read_bandwidth.h"
+#include "runtime/base/read_bandwidth.h"
 
 #include <emmintrin.h>
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <barrier>
+#include <chrono>
 #include <system_error>
 #include <thread>
 #include <vector>
-
-#include "tools/llrt/stopwatch.h"
 
 namespace ll {
 namespace {
@@ -45,10 +44,11 @@ Result<double> measure_read_bandwidth(uint64_t bytes, int threads) {
     std::fill(mine, mine + part, _mm_set1_epi8(1));  // so that each page is real and near who reads it
     for (int pass = 0; pass < kPasses; ++pass) {
       start.arrive_and_wait();
-      const Stopwatch watch;
+      const auto begin = std::chrono::steady_clock::now();
       sums[thread] += sum(mine, mine + part);
       end.arrive_and_wait();
-      if (thread == 0) seconds.push_back(watch.seconds());
+      const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begin;
+      if (thread == 0) seconds.push_back(passed.count());
     }
   };
   std::vector<std::thread> team;
