@@ -1,5 +1,6 @@
-// Decode and prefill attention of one layer on one thread, at the AVX2 level. GB/s counts each key and value that a
-// step sees once, whatever the number of heads that share it; GFLOP/s counts a multiplication and an addition each.
+// Decode and prefill attention of one layer on one thread, at every level of this machine (argument isa). GB/s counts
+// each key and value that a step sees once, whatever the number of heads that share it; GFLOP/s counts a multiplication
+// and an addition each.
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
@@ -23,7 +24,8 @@ Memory allocate(int64_t bytes) {
 
 // Arguments: KV dtype, heads, kv_heads, head_dim, context after the step, tokens of the step (1 = decode).
 void attention(benchmark::State& state) {
-  if (best_isa() < Isa::kAvx2) return state.SkipWithError("this machine lacks avx2");
+  const auto isa = static_cast<Isa>(state.range(6));
+  if (!has_isa(isa)) return state.SkipWithError("this machine lacks this level");
   const auto dtype = static_cast<DType>(state.range(0));
   const int64_t heads = state.range(1), kv_heads = state.range(2), head_dim = state.range(3), context = state.range(4);
   const int64_t tokens = state.range(5), pages = (context + kKvPageSize - 1) / kKvPageSize, width = heads * head_dim;
@@ -66,7 +68,7 @@ void attention(benchmark::State& state) {
   const uint64_t scratch_bytes = kernel.scratch(spec);
   const Memory scratch = allocate(static_cast<int64_t>(scratch_bytes));
   for (auto _ : state) {
-    kernel_fn(kernel, Isa::kAvx2)({in, out, Attrs(attrs), 0, 1, {scratch.get(), scratch_bytes}});
+    kernel_fn(kernel, isa)({in, out, Attrs(attrs), 0, 1, {scratch.get(), scratch_bytes}});
   }
   const double seconds = static_cast<double>(state.iterations());
   const double visible = static_cast<double>(context) - static_cast<double>(tokens - 1) / 2;
@@ -77,15 +79,17 @@ void attention(benchmark::State& state) {
 }
 
 void shapes(benchmark::internal::Benchmark* bench) {
-  bench->ArgNames({"kv", "heads", "kv_heads", "head_dim", "context", "tokens"})->Unit(benchmark::kMicrosecond);
+  bench->ArgNames({"kv", "heads", "kv_heads", "head_dim", "context", "tokens", "isa"})->Unit(benchmark::kMicrosecond);
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kI8}) {
     const auto d = static_cast<int64_t>(dtype);
-    bench->Args({d, 32, 8, 128, 8192, 1});   // llama-3-8b decode
-    bench->Args({d, 32, 8, 64, 8192, 1});    // llama-3.2-1b decode
-    bench->Args({d, 32, 32, 128, 8192, 1});  // llama-2-7b decode, no groups
-    bench->Args({d, 32, 8, 64, 512, 1});     // short context, in cache
-    bench->Args({d, 32, 8, 64, 512, 512});   // prefill
-    bench->Args({d, 32, 8, 128, 512, 512});
+    for (const auto isa : {static_cast<int64_t>(Isa::kAvx2), static_cast<int64_t>(Isa::kAvx512)}) {
+      bench->Args({d, 32, 8, 128, 8192, 1, isa});   // llama-3-8b decode
+      bench->Args({d, 32, 8, 64, 8192, 1, isa});    // llama-3.2-1b decode
+      bench->Args({d, 32, 32, 128, 8192, 1, isa});  // llama-2-7b decode, no groups
+      bench->Args({d, 32, 8, 64, 512, 1, isa});     // short context, in cache
+      bench->Args({d, 32, 8, 64, 512, 512, isa});   // prefill
+      bench->Args({d, 32, 8, 128, 512, 512, isa});
+    }
   }
 }
 BENCHMARK(attention)->Apply(shapes);

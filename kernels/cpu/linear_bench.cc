@@ -1,7 +1,9 @@
-// linear and linear_q8 on one thread at the AVX2 level: GEMV (1 token) and prefill. GB/s counts the weights' bytes once
-// a launch; GMAC/s counts multiplications.
+// linear and linear_q8 on one thread at every level of this machine: GEMV (1 token), batches and prompts. GB/s counts
+// the weights' bytes once a launch, `of stream` is its part of what this thread streams from memory, measured first;
+// GMAC/s counts multiplications.
 #include <benchmark/benchmark.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <random>
@@ -10,6 +12,7 @@
 #include "kernels/kernel.h"
 #include "kernels/quant/layouts.h"
 #include "kernels/quant/q8a.h"
+#include "runtime/base/read_bandwidth.h"
 
 namespace ll {
 namespace {
@@ -42,8 +45,9 @@ Memory make_weight(DType dtype, Layout layout, int64_t n, int64_t k) {
   return w;
 }
 
-void linear(benchmark::State& state, DType dtype) {
-  if (best_isa() < Isa::kAvx2) return state.SkipWithError("this machine lacks avx2");
+double stream_bandwidth = 0;  // bytes a second
+
+void linear(benchmark::State& state, DType dtype, Isa isa) {
   const int64_t n = state.range(0), k = state.range(1), tokens = state.range(2);
   const bool q8 = is_quantized_dtype(dtype);
   const Layout layout = q8 ? Layout::kX16 : Layout::kRows;
@@ -62,43 +66,43 @@ void linear(benchmark::State& state, DType dtype) {
   const TensorView in[] = {{x.get(), x_row, q8 ? DType::kQ8A : DType::kF32, Layout::kRows, 2, {tokens, k}},
                            {w.get(), row_bytes(dtype, k), dtype, layout, 2, {n, k}}};
   const TensorView out[] = {{y.get(), 4 * n, DType::kF32, Layout::kRows, 2, {tokens, n}}};
-  const KernelFn fn = kernel_fn(*find_kernel(q8 ? "linear_q8" : "linear"), Isa::kAvx2);
-  for (auto _ : state) fn({in, out, Attrs(), 0, 1, {}});
+  const Kernel& kernel = *find_kernel(q8 ? "linear_q8" : "linear");
+  const TensorType types[] = {{in[0].dtype, Layout::kRows, 2, {Dim(tokens), Dim(k)}},
+                              {dtype, layout, 2, {Dim(n), Dim(k)}}};
+  const TensorType out_type = {DType::kF32, Layout::kRows, 2, {Dim(tokens), Dim(n)}};
+  const uint64_t scratch_bytes = kernel.scratch({types, {&out_type, 1}, Attrs()});
+  const Memory scratch = allocate(static_cast<int64_t>(scratch_bytes));
+  const KernelFn fn = kernel_fn(kernel, isa);
+  for (auto _ : state) fn({in, out, Attrs(), 0, 1, {scratch.get(), scratch_bytes}});
   const auto runs = static_cast<double>(state.iterations());
-  state.counters["GB/s"] = benchmark::Counter(runs * 1e-9 * static_cast<double>(*tensor_bytes(dtype, layout, n, k)),
-                                              benchmark::Counter::kIsRate);
+  const double bytes = runs * static_cast<double>(*tensor_bytes(dtype, layout, n, k));
+  state.counters["GB/s"] = benchmark::Counter(bytes * 1e-9, benchmark::Counter::kIsRate);
+  state.counters["of stream"] = benchmark::Counter(bytes / stream_bandwidth, benchmark::Counter::kIsRate);
   state.counters["GMAC/s"] =
       benchmark::Counter(runs * 1e-9 * static_cast<double>(n * k * tokens), benchmark::Counter::kIsRate);
-}
-
-// What a core can stream: the roof of GEMV.
-void stream(benchmark::State& state) {
-  const int64_t bytes = state.range(0);
-  const Memory memory = allocate(bytes);
-  auto* words = reinterpret_cast<uint64_t*>(memory.get());
-  for (int64_t i = 0; i < bytes / 8; ++i) words[i] = static_cast<uint64_t>(i);
-  for (auto _ : state) {
-    uint64_t sum[8] = {};
-    for (int64_t i = 0; i < bytes / 8; i += 8) {
-      for (int l = 0; l < 8; ++l) sum[l] ^= words[i + l];
-    }
-    benchmark::DoNotOptimize(sum);
-  }
-  state.counters["GB/s"] = benchmark::Counter(
-      static_cast<double>(state.iterations()) * 1e-9 * static_cast<double>(bytes), benchmark::Counter::kIsRate);
 }
 
 }  // namespace
 }  // namespace ll
 
 int main(int argc, char** argv) {
-  benchmark::RegisterBenchmark("stream", ll::stream)->Arg(64 << 20)->Arg(256 << 10);
+  const auto bandwidth = ll::measure_read_bandwidth(256 << 20, 1);
+  if (!bandwidth) {
+    std::fprintf(stderr, "%s\n", bandwidth.error().message.c_str());
+    return 1;
+  }
+  ll::stream_bandwidth = *bandwidth;
+  std::printf("this thread streams %.1f GB/s\n", *bandwidth * 1e-9);
   for (const ll::Format& f : ll::formats()) {
     if (!ll::is_weight_dtype(f.dtype)) continue;
-    const std::string name(f.name);
-    auto* bench = benchmark::RegisterBenchmark(name.c_str(), ll::linear, f.dtype);
-    bench->ArgNames({"n", "k", "tokens"})->Unit(benchmark::kMicrosecond);
-    bench->Args({16384, 4096, 1})->Args({256, 1024, 1})->Args({512, 4096, 64});
+    for (int level = 1; level < ll::kIsaCount; ++level) {
+      const auto isa = static_cast<ll::Isa>(level);
+      if (!ll::has_isa(isa)) continue;
+      const std::string name = std::string(f.name) + "/" + ll::isa_name(isa);
+      auto* bench = benchmark::RegisterBenchmark(name.c_str(), ll::linear, f.dtype, isa);
+      bench->ArgNames({"n", "k", "tokens"})->Unit(benchmark::kMicrosecond);
+      bench->Args({16384, 4096, 1})->Args({256, 1024, 1})->Args({4096, 2048, 8})->Args({512, 4096, 64});
+    }
   }
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();

@@ -7,6 +7,8 @@
 //   Ints, Floats                  a register
 //   load(p)                       4 * kLanes bytes, p aligned to 32
 //   set(i), broadcast4(p), zeros()   one integer, the 4 bytes at p, or 0 in each lane
+//   pin(v)                        keeps the order of the source: without it the compiler makes one chain a token of
+//                                 what can run side by side
 //   dot(sum, u, x)                sum + the four products of u's unsigned and x's signed bytes of each lane
 //   bits(v, from, count, to)      bits [from, from + count) of every byte, moved to bit `to`
 //   either(a, b), subtract8(a, b), subtract32(a, b)
@@ -34,9 +36,6 @@
 
 namespace ll {
 namespace {
-
-// GEMV waits for memory: how far ahead of the codes it asks for them. Beyond the tensor's end that is harmless.
-constexpr int64_t kX16Prefetch = 4096;
 
 constexpr std::array<uint8_t, 16> unsigned_iq4_values() {
   std::array<uint8_t, 16> values = {};
@@ -119,8 +118,9 @@ void x16_dot(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, flo
     for (int s = 0; s < F.subs(); ++s) {
       const int64_t q = b * F.subs() + s;  // sub-block of the row
       const std::byte* sub = block + F.scale_bytes() + s * F.sub_bytes();
-      if constexpr (kTokens == 1) {
-        for (int line = 0; line < F.sub_bytes(); line += 64) __builtin_prefetch(sub + line + kX16Prefetch);
+      if (x.ahead != 0) {
+        for (int line = 0; line < F.sub_bytes(); line += 64)
+          __builtin_prefetch(sub + line + x.ahead, 0, kTokens == 1 ? 3 : 2);
       }
 #pragma GCC unroll 2
       for (int p = 0; p < kParts; ++p) {
@@ -142,7 +142,10 @@ void x16_dot(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, flo
           for (int u = g * kUnits; u < (g + 1) * kUnits; ++u) {
             const Ints w = x16_codes<W, F>(sub, row, u);
 #pragma GCC unroll 8
-            for (int t = 0; t < kTokens; ++t) sum[t] = W::dot(sum[t], w, W::broadcast4(token[t] + 32 * q + 4 * u));
+            for (int t = 0; t < kTokens; ++t) {
+              sum[t] = W::dot(sum[t], w, W::broadcast4(token[t] + 32 * q + 4 * u));
+              W::pin(sum[t]);
+            }
           }
           if constexpr (F.group == 0) {
             for (int t = 0; t < kTokens; ++t) value[t] = W::floats(sum[t]);
@@ -261,38 +264,51 @@ void x16_prefill(const std::byte* panel, int64_t k, const DotTokens& x, int64_t 
     for (int t = 0; t < 16; ++t) W::store(totals + 16 * t, W::float_zeros());
     for (int64_t q = 0; q < k / 32; q += kBatch) {
       const int subs = static_cast<int>(k / 32 - q < kBatch ? k / 32 - q : kBatch);
+      const bool whole = F.group != 0 || subs == kBatch;
       alignas(64) int32_t sums[kBatch * kGroups][16][16];
       W::template tile_products<kK>(rows + 32 * q, x.row_bytes, w.codes + 512 * q, subs * kGroups, sums[0][0]);
+      // Of a whole batch, in registers for all tokens.
+      Floats scale[kBatch * kGroups], min[kBatch * kGroups];
+      const auto load_scales = [&](int s, Floats* to_scale, Floats* to_min) __attribute__((always_inline)) {
+        for (int g = 0; g < kGroups; ++g) {
+          to_scale[g] = W::load_floats(w.scale + 16 * ((q + s) * kGroups + g));
+          if constexpr (F.min) to_min[g] = W::load_floats(w.min + 16 * ((q + s) * kGroups + g));
+        }
+      };
+      if (whole) {
+#pragma GCC unroll 8
+        for (int s = 0; s < kBatch; ++s) load_scales(s, scale + s * kGroups, min + s * kGroups);
+      }
       for (int t = 0; t < 16; ++t) {
         const std::byte* scales = rows + t * x.row_bytes + k + 4 * q;
         const float* mins = F.min ? x.mins + (first + t) * x.mins_stride + q * kGroups : nullptr;
         Floats total = W::load_floats(totals + 16 * t), part = W::float_zeros(), low = W::float_zeros();
-        const auto add = [&](int s) __attribute__((always_inline)) {
-          const int64_t at = 16 * (q + s) * kGroups;
-          Floats value = W::floats(W::load(reinterpret_cast<const std::byte*>(sums[s * kGroups][t])));
-          const Floats scale = W::broadcast(scales + 4 * s);
+        const auto add = [&](int s, const Floats* of_scale, const Floats* of_min) __attribute__((always_inline)) {
+          const auto sum = [&](int g) __attribute__((always_inline)) {
+            return W::floats(W::load(reinterpret_cast<const std::byte*>(sums[s * kGroups + g][t])));
+          };
+          const Floats x_scale = W::broadcast(scales + 4 * s);
           if constexpr (F.group == 0) {
-            total = W::fma(value, W::mul(W::load_floats(w.scale + at), scale), total);
-            if constexpr (F.min) total = W::fma(W::broadcast(mins + s), W::load_floats(w.min + at), total);
+            total = W::fma(sum(0), W::mul(of_scale[0], x_scale), total);
+            if constexpr (F.min) total = W::fma(W::broadcast(mins + s), of_min[0], total);
           } else {
-            value = W::mul(value, W::load_floats(w.scale + at));
-            if constexpr (kGroups == 2) {
-              const Floats second = W::floats(W::load(reinterpret_cast<const std::byte*>(sums[2 * s + 1][t])));
-              value = W::fma(second, W::load_floats(w.scale + at + 16), value);
-            }
-            part = W::fma(value, scale, part);
+            Floats value = W::mul(sum(0), of_scale[0]);
+            if constexpr (kGroups == 2) value = W::fma(sum(1), of_scale[1], value);
+            part = W::fma(value, x_scale, part);
             if constexpr (F.min) {
-              for (int g = 0; g < kGroups; ++g) {
-                low = W::fma(W::load_floats(w.min + at + 16 * g), W::broadcast(mins + s * kGroups + g), low);
-              }
+              for (int g = 0; g < kGroups; ++g) low = W::fma(of_min[g], W::broadcast(mins + s * kGroups + g), low);
             }
           }
         };
-        if (subs == kBatch) {
+        if (whole) {
 #pragma GCC unroll 8
-          for (int s = 0; s < kBatch; ++s) add(s);
+          for (int s = 0; s < kBatch; ++s) add(s, scale + s * kGroups, min + s * kGroups);
         } else {
-          for (int s = 0; s < subs; ++s) add(s);
+          for (int s = 0; s < subs; ++s) {
+            Floats one_scale[kGroups], one_min[kGroups];
+            load_scales(s, one_scale, one_min);
+            add(s, one_scale, one_min);
+          }
         }
         if constexpr (F.group != 0) {
           const float* factor = w.factor + 32 * (q / 8);

@@ -30,19 +30,28 @@ struct Scratch {
 struct Panel {
   const std::byte* data = nullptr;
   const Dots* dots = nullptr;
+  int64_t bytes = 0;  // to the next panel, block formats
 };
 
 // Quantized weights that meet f32 tokens become f32 rows in `scratch` first. No graph of ours does that at this level:
 // it is here so that every launch that check accepts runs.
 Panel open_panel(const TensorView& w, int64_t panel, const Dots* x16, std::byte* scratch) {
   const int64_t k = w.last(), first = panel * kPanelRows;
-  if (x16 != nullptr) return {w.data + panel * x16_panel_bytes(w.dtype, k), x16};
+  if (x16 != nullptr) {
+    const int64_t bytes = x16_panel_bytes(w.dtype, k);
+    return {w.data + panel * bytes, x16, bytes};
+  }
   if (const Dots* dots = float_dots(w.dtype)) return {w.data + first * row_bytes(w.dtype, k), dots};
   for (int64_t r = 0; r < std::min(kPanelRows, w.dim(0) - first); ++r) {
     dequantize_row(w.dtype, w.layout, w.data, first + r, k, reinterpret_cast<float*>(scratch) + r * k);
   }
   return {scratch, float_dots(DType::kF32)};
 }
+
+// Few tokens wait for memory. In one step, their product asks for codes a little ahead of itself; in several, the last
+// asks for the next panel, which the first then finds in the cache. More tokens hide the memory behind their
+// arithmetic.
+constexpr int64_t kAhead = 4096, kMostAhead = 32;
 
 // A chunk of tokens times one panel. In what steps does not change their bits.
 void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, int64_t tokens, std::byte* scratch,
@@ -53,10 +62,13 @@ void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, i
     t = tokens / dots.prefill_tile * dots.prefill_tile;
     dots.prefill(panel.data, k, x, t, scratch, out);
   }
+  const bool many = t > 0 || tokens > kMostAhead;
   while (t < tokens) {
     const int64_t left = tokens - t, step = left >= 8 && dots.eight != nullptr ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
     const DotFn dot = step == 8 ? dots.eight : step == 4 ? dots.four : step == 2 ? dots.two : dots.one;
-    dot(panel.data, rows, k, x.from(t), out + kPanelRows * t);
+    DotTokens part = x.from(t);
+    if (!many) part.ahead = step == tokens ? kAhead : step == left ? panel.bytes : 0;
+    dot(panel.data, rows, k, part, out + kPanelRows * t);
     t += step;
   }
 }
@@ -110,7 +122,7 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16) {
   const Range range = split(panels, 1, call.thread, call.threads);
   for (int64_t chunk = 0; chunk < x.dim(0); chunk += kLinearChunk) {
     const int64_t tokens = std::min(kLinearChunk, x.dim(0) - chunk);
-    DotTokens rows_of_x = {x.row<std::byte>(chunk), x.row_bytes, scratch.mins, 0};
+    DotTokens rows_of_x = {x.row<std::byte>(chunk), x.row_bytes, scratch.mins, 0, 0};
     int mins_group = 0;
     // Weights of one launch may read minima of different groups.
     const auto tokens_for = [&](const Dots* dots) {

@@ -17,9 +17,15 @@ struct DotTokens {
   int64_t row_bytes;
   const float* mins;
   int64_t mins_stride;
+  // Products of block formats ask for the codes this many bytes ahead while they work; 0: for none. Beyond the tensor's
+  // end that is harmless.
+  int64_t ahead;
 
   DotTokens from(int64_t token) const {
-    return {rows + token * row_bytes, row_bytes, mins + token * mins_stride, mins_stride};
+    DotTokens part = *this;
+    part.rows += token * row_bytes;
+    part.mins += token * mins_stride;
+    return part;
   }
 };
 

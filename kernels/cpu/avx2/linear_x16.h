@@ -19,9 +19,6 @@
 namespace ll::avx2 {
 namespace {
 
-// GEMV waits for memory: how far ahead of the codes it asks for them. Beyond the tensor's end that is harmless.
-constexpr int64_t kPrefetch = 4096;
-
 // Traits of a format:
 //   kElements            of a block
 //   kLowBits, kHighBits  of a code: planes of a sub-block, the high one first
@@ -203,9 +200,10 @@ void dot_panel(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, f
       const Factors factors[2] = {factors_of<F>(scales, s, 0), factors_of<F>(scales, s, 1)};
       const int8_t* codes[kTokens];
       for (int t = 0; t < kTokens; ++t) codes[t] = token[t].codes + 32 * q;
-      if constexpr (kTokens == 1) {
+      if (x.ahead != 0) {
         for (int64_t line = 0; line < kSubBytes; line += 64) {
-          _mm_prefetch(reinterpret_cast<const char*>(block + s * kSubBytes + line + kPrefetch), _MM_HINT_T0);
+          _mm_prefetch(reinterpret_cast<const char*>(block + s * kSubBytes + line + x.ahead),
+                       kTokens == 1 ? _MM_HINT_T0 : _MM_HINT_T1);
         }
       }
       __m256i sum[kTokens][2];
