@@ -203,7 +203,9 @@ Machine read_machine(const std::string& root) {
 }
 
 int default_threads(const Machine& machine) {
-  int threads = machine.allowed_cores;
+  // One core's line buffers do not keep memory busy: its second hardware thread reads as much again (docs/performance/
+  // cpu.md). Two cores and more do, and siblings then only share their caches and vector units.
+  int threads = machine.allowed_cores == 1 ? machine.allowed_cpus : machine.allowed_cores;
   if (machine.cgroup_cpus > 0) threads = std::min(threads, static_cast<int>(machine.cgroup_cpus));
   return std::max(threads, 1);
 }

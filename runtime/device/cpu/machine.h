@@ -22,8 +22,8 @@ struct Machine {
 // `root`: prefix of /proc and /sys, for tests. Whatever cannot be read keeps its default.
 Machine read_machine(const std::string& root = "");
 
-// Threads that use the machine without oversubscribing it: the allowed cores, at most the whole CPUs of the cgroup's
-// quota, at least 1.
+// Threads that use the machine without oversubscribing it: the allowed cores (of a single core all its hardware
+// threads), at most the whole CPUs of the cgroup's quota, at least 1.
 int default_threads(const Machine& machine);
 
 // "0-3,8" -> 0 1 2 3 8. Malformed parts are left out.

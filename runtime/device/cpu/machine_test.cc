@@ -63,6 +63,18 @@ TEST_F(Fake, SiblingsAreOneCore) {
   EXPECT_EQ(default_threads(read()), 2);
 }
 
+TEST_F(Fake, ASingleCoreLendsItsSiblings) {
+  write("sys/devices/system/cpu/online", "0-1\n");
+  for (const char* cpu : {"cpu0", "cpu1"}) {
+    write(std::string("sys/devices/system/cpu/") + cpu + "/topology/thread_siblings_list", "0-1\n");
+  }
+  EXPECT_EQ(read().allowed_cores, 1);
+  EXPECT_EQ(default_threads(read()), 2);
+  write("proc/self/cgroup", "0::/a\n");
+  write("sys/fs/cgroup/a/cpu.max", "100000 100000\n");
+  EXPECT_EQ(default_threads(read()), 1);
+}
+
 TEST_F(Fake, TheTightestCgroupCounts) {
   four_cpus_two_cores();
   write("proc/self/cgroup", "0::/a/b\n");
