@@ -147,6 +147,20 @@ std::string explain_program(const Program& p) {
   return out;
 }
 
+// A full step of each program, at a token's share of it.
+std::string predictions(const Plan& plan, const std::vector<size_t>& list, const MachineRates& rates) {
+  std::string out = fmt::format("predicted at {:.1f} GB/s and {:.0f} G operations/s:\n", rates.bytes_per_second / 1e9,
+                                rates.operations_per_second / 1e9);
+  for (const size_t i : list) {
+    const Program& p = plan.programs[i];
+    const double empty = predicted_seconds(plan, p, rates, 0);
+    const double full = predicted_seconds(plan, p, rates, plan.model.context_length);
+    out += fmt::format("  program {:<6} {:>9.2f} ms a step of {} tokens, {:.3f} ms a token; full context {:.2f} ms\n",
+                       p.name, empty * 1e3, p.max_tokens, empty * 1e3 / p.max_tokens, full * 1e3);
+  }
+  return out;
+}
+
 Json cost_json(const Total& t) { return {{"launches", t.launches}, {"bytes", t.bytes}, {"operations", t.operations}}; }
 
 Json operand_json(const Plan& plan, const Operand& o) {
@@ -188,7 +202,7 @@ std::string program_text(const Plan& plan) {
   return out;
 }
 
-Result<std::string> explain_text(const Plan& plan, std::optional<size_t> program) {
+Result<std::string> explain_text(const Plan& plan, std::optional<size_t> program, const MachineRates* rates) {
   TRY_ASSIGN(const std::vector<size_t> list, chosen(plan, program));
   std::string out =
       fmt::format("{} for {}, {}context {}, up to {} sequences\n", plan.model.architecture, plan.target,
@@ -197,10 +211,11 @@ Result<std::string> explain_text(const Plan& plan, std::optional<size_t> program
                      size_text(weight_bytes(plan)), size_text(plan.arena_bytes), size_text(plan.scratch_bytes),
                      size_text(plan.kv_bytes_per_token), size_text(plan.kv_pool_bytes), plan.pages, plan.page_size);
   for (const size_t i : list) out += explain_program(plan.programs[i]) + "\n";
+  if (rates != nullptr) out += predictions(plan, list, *rates);
   return out;
 }
 
-Result<std::string> explain_json(const Plan& plan, std::optional<size_t> program) {
+Result<std::string> explain_json(const Plan& plan, std::optional<size_t> program, const MachineRates* rates) {
   TRY_ASSIGN(const std::vector<size_t> list, chosen(plan, program));
   Json programs = Json::array();
   for (const size_t i : list) {
@@ -219,19 +234,27 @@ Result<std::string> explain_json(const Plan& plan, std::optional<size_t> program
                         {"total", cost_json(totals.all)},
                         {"kernels", kernels},
                         {"launches", launches}});
+    if (rates != nullptr) {
+      programs.back()["predicted_seconds"] = predicted_seconds(plan, p, *rates, 0);
+      programs.back()["predicted_seconds_full_context"] = predicted_seconds(plan, p, *rates, plan.model.context_length);
+    }
   }
-  const Json root = {{"architecture", plan.model.architecture},
-                     {"target", plan.target},
-                     {"reference_kernels", plan.reference_kernels},
-                     {"context_length", plan.model.context_length},
-                     {"max_batch", plan.max_batch},
-                     {"memory",
-                      {{"weights", weight_bytes(plan)},
-                       {"arena", plan.arena_bytes},
-                       {"scratch_per_thread", plan.scratch_bytes},
-                       {"kv_per_token", plan.kv_bytes_per_token},
-                       {"kv_pool", plan.kv_pool_bytes}}},
-                     {"programs", programs}};
+  Json root = {{"architecture", plan.model.architecture},
+               {"target", plan.target},
+               {"reference_kernels", plan.reference_kernels},
+               {"context_length", plan.model.context_length},
+               {"max_batch", plan.max_batch},
+               {"memory",
+                {{"weights", weight_bytes(plan)},
+                 {"arena", plan.arena_bytes},
+                 {"scratch_per_thread", plan.scratch_bytes},
+                 {"kv_per_token", plan.kv_bytes_per_token},
+                 {"kv_pool", plan.kv_pool_bytes}}},
+               {"programs", programs}};
+  if (rates != nullptr) {
+    root["machine"] = {{"bytes_per_second", rates->bytes_per_second},
+                       {"operations_per_second", rates->operations_per_second}};
+  }
   return root.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "compiler/plan/roofline.h"
 #include "runtime/plan/plan.h"
 
 namespace ll {
@@ -14,8 +15,9 @@ namespace ll {
 std::string program_text(const Plan& plan);
 
 // Per launch: op, kernel, shape of the result, bytes moved, operations, arena offsets; totals per kernel and program;
-// memory. Costs are those at a program's largest sizes. `program`: only this one; kUsage when there is no such program.
-Result<std::string> explain_text(const Plan& plan, std::optional<size_t> program);
-Result<std::string> explain_json(const Plan& plan, std::optional<size_t> program);
+// memory. Costs are those at a program's largest sizes. With rates also what each program's step should take, with
+// empty and with full contexts. `program`: only this one; kUsage when there is no such program.
+Result<std::string> explain_text(const Plan& plan, std::optional<size_t> program, const MachineRates* rates = nullptr);
+Result<std::string> explain_json(const Plan& plan, std::optional<size_t> program, const MachineRates* rates = nullptr);
 
 }  // namespace ll
