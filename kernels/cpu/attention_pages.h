@@ -33,12 +33,17 @@
 namespace ll {
 namespace {
 
-// Rows of one plane of one page, as they lie in the cache or as f32. at<W>(j, d): elements d .. of row j.
+// Rows of one plane of one page, as they lie in the cache or as f32. at<W>(j, d, scale<W>(j, d)): elements d .. of row
+// j; a scale serves kKvGroup of them.
 struct FloatPlane {
   const float* rows;
   int64_t stride;  // floats between rows
   template <class W>
-  typename W::Floats at(int64_t j, int64_t d) const {
+  typename W::Floats scale(int64_t, int64_t) const {
+    return W::zeros();
+  }
+  template <class W>
+  typename W::Floats at(int64_t j, int64_t d, typename W::Floats) const {
     return W::load(rows + j * stride + d);
   }
 };
@@ -46,7 +51,11 @@ struct HalfPlane {
   const std::byte* rows;
   int64_t bytes;  // of a row
   template <class W>
-  typename W::Floats at(int64_t j, int64_t d) const {
+  typename W::Floats scale(int64_t, int64_t) const {
+    return W::zeros();
+  }
+  template <class W>
+  typename W::Floats at(int64_t j, int64_t d, typename W::Floats) const {
     return W::halves(rows + j * bytes + 2 * d);
   }
 };
@@ -54,9 +63,12 @@ struct CodePlane {
   const std::byte* rows;
   int64_t bytes, scales;  // of a row, and where its scales begin
   template <class W>
-  typename W::Floats at(int64_t j, int64_t d) const {
-    const std::byte* row = rows + j * bytes;
-    return W::mul(W::broadcast(reinterpret_cast<const float*>(row + scales) + d / kKvGroup), W::bytes(row + d));
+  typename W::Floats scale(int64_t j, int64_t d) const {
+    return W::broadcast(reinterpret_cast<const float*>(rows + j * bytes + scales) + d / kKvGroup);
+  }
+  template <class W>
+  typename W::Floats at(int64_t j, int64_t d, typename W::Floats scale) const {
+    return W::mul(scale, W::bytes(rows + j * bytes + d));
   }
 };
 
@@ -77,11 +89,11 @@ inline __attribute__((always_inline)) void dot_keys(const float* queries, int64_
 #pragma GCC unroll 4
     for (int i = 0; i < kKeys; ++i) sum[r][i] = W::zeros();
   }
-  for (int64_t d = 0; d < row; d += W::kLanes) {
+  const auto add = [&](int64_t d, const typename W::Floats(&scale)[kKeys]) __attribute__((always_inline)) {
     typename W::Floats key[kKeys];
 #pragma GCC unroll 4
     for (int i = 0; i < kKeys; ++i) {
-      key[i] = keys.template at<W>(j + i, d);
+      key[i] = keys.template at<W>(j + i, d, scale[i]);
       W::pin(key[i]);
     }
 #pragma GCC unroll 4
@@ -89,6 +101,17 @@ inline __attribute__((always_inline)) void dot_keys(const float* queries, int64_
       const typename W::Floats query = W::load(queries + r * row + d);
 #pragma GCC unroll 4
       for (int i = 0; i < kKeys; ++i) sum[r][i] = W::fma(query, key[i], sum[r][i]);
+    }
+  };
+  for (int64_t group = 0; group < row; group += kKvGroup) {
+    typename W::Floats scale[kKeys];
+#pragma GCC unroll 4
+    for (int i = 0; i < kKeys; ++i) scale[i] = keys.template scale<W>(j + i, group);
+    if (group + kKvGroup <= row) {
+#pragma GCC unroll 4
+      for (int64_t d = 0; d < kKvGroup; d += W::kLanes) add(group + d, scale);
+    } else {
+      for (int64_t d = group; d < row; d += W::kLanes) add(d, scale);
     }
   }
 #pragma GCC unroll 4
@@ -126,10 +149,12 @@ inline __attribute__((always_inline)) void add_values(const P& values, int64_t d
     for (int i = 0; i < kVectors; ++i) sum[r][i] = W::mul(W::load(sums + r * row + d + W::kLanes * i), correction);
   }
   for (int64_t j = begin; j < end; ++j) {
-    typename W::Floats value[kVectors];
+    // d is a multiple of the registers' elements, so that a scale changes where those of a group are complete.
+    typename W::Floats value[kVectors], scale = values.template scale<W>(j, d);
 #pragma GCC unroll 4
     for (int i = 0; i < kVectors; ++i) {
-      value[i] = values.template at<W>(j, d + W::kLanes * i);
+      if (i > 0 && W::kLanes * i % kKvGroup == 0) scale = values.template scale<W>(j, d + W::kLanes * i);
+      value[i] = values.template at<W>(j, d + W::kLanes * i, scale);
       W::pin(value[i]);
     }
 #pragma GCC unroll 4
