@@ -28,7 +28,9 @@ Status lower_attention(const PlacedLaunch& spec, const Target& target, const Tun
     return unsupported("attention with head_dim {}, expected a multiple of 8 up to {}", head_dim, kMaxHeadDim);
   }
   const bool shared = tuned(tuning, "attention.shared", q.dim(0).value >= kSharedTokens ? 1 : 0) != 0;
-  const int blocks_per_sm = head_dim > 128 ? 2 : shared ? 2 : 3;
+  // What their registers allow.
+  const bool f16 = kv.dtype == DType::kF16;
+  const int blocks_per_sm = head_dim > 128 ? 2 : shared ? (f16 && head_dim <= 64 ? 3 : 2) : f16 ? 4 : 3;
   KernelLaunch launch;
   launch.instance = {"attention.cuh",
                      "attention",

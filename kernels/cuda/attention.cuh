@@ -6,7 +6,7 @@
 // Reads the keys and values that a tile of tokens sees once for all query heads of their KV head; y and q once.
 //
 // A row is one (token, query head); the rows of a token that share a KV head are neighbours, so that a tile of 16 rows
-// holds 16 / kGroup tokens. Each row is the fold over units of 256 positions, in order, of the unit's partial result
+// holds 16 / kGroup tokens. Each row is the fold over units of 128 positions, in order, of the unit's partial result
 // (m, l, o): largest score, sum of weights 2^(score - m), weighted sum of values. A unit is walked a page of 32 keys at
 // a time, as online softmax. Both ways below do the same operations on the same fragments in the same order, so that a
 // row has the same bits in a decode step, in any chunk of a prefill, and however the units are split over blocks:
@@ -14,8 +14,7 @@
 //   split_attention    one tile of 16 rows a block: its four warps take 8 keys of a page each, then a quarter of the
 //                      columns of the values each. Registers alone hold keys and values
 //   shared_attention   a prefill's tiles of 16 rows, one (of head sizes above 128, half of one) a warp, that share
-//   pages
-//                      in shared memory
+//                      pages in shared memory
 //
 // Elements within the k dimension of an mma may be permuted when both operands are. So a lane loads 8 neighbours of a
 // key, which serve four mma: slots 2t, 2t + 1 of mma i hold elements 8t + 2i, 8t + 2i + 1 of 32. Keys 0-7 of a group
@@ -61,9 +60,8 @@ DEVICE int key_of_slot(int slot) { return slot / 2 + slot % 2 * 4; }
 
 // Rows g and g + 8 of a tile: where they are and what they see.
 struct TileRows {
-  int position[2], first[2];  // keys seen: first .. position; none for rows beyond the item
-  float* y[2];                // null for rows beyond the item
-  const float* q[2];
+  int position[2];            // the last key that counts; -1 for rows beyond the item
+  int token[2], head[2];      // head -1 for rows beyond the item
   int last_page, first_page;  // of the whole tile
 };
 
@@ -85,10 +83,8 @@ DEVICE TileRows load_rows(const Args& args, const AttentionItem& item, int kv_he
     const int token = item.first_token + (inside ? r / Shape::kGroup : 0);
     const int head = kv_head * Shape::kGroup + r % Shape::kGroup;
     tile.position[half] = inside ? positions[token] : -1;
-    tile.first[half] = inside ? first_key<C>(tile.position[half]) : 0;
-    tile.y[half] = inside ? static_cast<float*>(args.out[0]) + (i64{token} * C::kHeads + head) * C::kHeadDim : nullptr;
-    tile.q[half] =
-        inside ? static_cast<const float*>(args.in[0]) + i64{token} * C::kStrideQ + head * C::kHeadDim : nullptr;
+    tile.token[half] = token;
+    tile.head[half] = inside ? head : -1;
   }
   const int end = minimum(row + kAttentionRows, rows) - 1;
   tile.first_page = row < rows ? first_key<C>(positions[item.first_token + row / Shape::kGroup]) / C::kPageSize : 0;
@@ -98,9 +94,11 @@ DEVICE TileRows load_rows(const Args& args, const AttentionItem& item, int kv_he
 
 // Quarter j of a row of queries, scaled: this lane's operands of four mma.
 template <class C>
-DEVICE U32x4 load_query(const float* q, int j) {
+DEVICE U32x4 load_query(const Args& args, const TileRows& tile, int half, int j) {
   const int element = 32 * j + 8 * (lane() % 4);
-  if (q == nullptr || (C::kHeadDim % 32 != 0 && element >= C::kHeadDim)) return {};
+  if (tile.head[half] < 0 || (C::kHeadDim % 32 != 0 && element >= C::kHeadDim)) return {};
+  const float* q =
+      static_cast<const float*>(args.in[0]) + i64{tile.token[half]} * C::kStrideQ + tile.head[half] * C::kHeadDim;
   const float scale = float_constant(C::kScale);
   F32x4 a, b;
   if constexpr (C::kAlignedQ != 0) {
@@ -129,11 +127,12 @@ struct RowStates {
 DEVICE RowStates empty_rows() { return {{kMinusInfinity, kMinusInfinity}, {0.0f, 0.0f, 0.0f, 0.0f}}; }
 
 // Scores of keys outside a row's reach become -infinity. `key`: position of column 2t of the fragment.
+template <class C>
 DEVICE void mask(const TileRows& tile, int key, float (&s)[4]) {
 #pragma unroll
   for (int e = 0; e < 4; ++e) {
-    const int position = key + e % 2 * 4;
-    if (position > tile.position[e / 2] || position < tile.first[e / 2]) s[e] = kMinusInfinity;
+    const int before = tile.position[e / 2] - (key + e % 2 * 4);
+    if (before < 0 || (C::kWindow > 0 && before >= C::kWindow)) s[e] = kMinusInfinity;
   }
 }
 
@@ -189,24 +188,26 @@ DEVICE FoldFactors fold(Folded& all, float m, float l) {
 }
 DEVICE float fold(const FoldFactors& f, float before, float unit) { return fma(unit, f.unit, before * f.before); }
 
-// Folds a unit into y; the last one ends with the division. column(n, e): of element e % 2 of tile n.
-template <class C, int kTiles, class Column>
-DEVICE void fold_into_y(const TileRows& tile, const RowStates& rows, const float (&o)[kTiles][4], Folded (&folded)[2],
-                        bool last, const Column& column) {
+// Folds a unit into y; the last one ends with the division by l. Element e % 2 of tile n is column `base` + offset(n,
+// e): apart, so that the offsets become part of the instructions.
+template <class C, int kTiles, bool kExact, class Offset>
+DEVICE void fold_into_y(const Args& args, const TileRows& tile, const RowStates& rows, const float (&o)[kTiles][4],
+                        Folded (&folded)[2], bool last, int base, const Offset& offset) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const bool first = folded[half].m == kMinusInfinity;
     const FoldFactors f = fold(folded[half], rows.m[half], rows.l[2 * half]);
     const float end = last ? reciprocal(folded[half].l) : 1.0f;
-    float* y = tile.y[half];
-    if (y == nullptr) continue;
+    if (tile.head[half] < 0) continue;
+    float* y =
+        static_cast<float*>(args.out[0]) + (i64{tile.token[half]} * C::kHeads + tile.head[half]) * C::kHeadDim + base;
     float before[kTiles][2] = {};
     if (!first) {
 #pragma unroll
       for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          if (column(n, e) < C::kHeadDim) before[n][e] = y[column(n, e)];
+          if (kExact || base + offset(n, e) < C::kHeadDim) before[n][e] = y[offset(n, e)];
         }
       }
     }
@@ -214,7 +215,8 @@ DEVICE void fold_into_y(const TileRows& tile, const RowStates& rows, const float
     for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
-        if (column(n, e) < C::kHeadDim) y[column(n, e)] = fold(f, before[n][e], o[n][2 * half + e]) * end;
+        if (kExact || base + offset(n, e) < C::kHeadDim)
+          y[offset(n, e)] = fold(f, before[n][e], o[n][2 * half + e]) * end;
       }
     }
   }
@@ -281,6 +283,7 @@ template <class C>
 DEVICE void split_attention(const Args& args, const AttentionItem& item, int kv_head) {
   using Shape = AttentionLayout<C>;
   constexpr int kTiles = Shape::kWarpPieces * Shape::kPiece;
+  constexpr bool kWhole = Shape::kPieces % Shape::kWarps == 0 && C::kHeadDim % (8 * Shape::kPiece) == 0;
   constexpr bool kKeysAhead = C::kKvType != kKvF32 || C::kHeadDim <= 128;  // where registers are left
   SHARED(float, maxima, 2 * kAttentionRows * Shape::kWarps);
   SHARED(U32x2, exchanged, 2 * Shape::kWarps * kWarp);
@@ -290,9 +293,9 @@ DEVICE void split_attention(const Args& args, const AttentionItem& item, int kv_
                           static_cast<const int*>(args.in[4]) + i64{item.sequence} * C::kTableColumns, kv_head};
   const int* positions = static_cast<const int*>(args.in[2]);
   const int rows = item.tokens * Shape::kGroup;
-  const auto column = [&](int n, int e) {
-    const int piece = warp() + n / Shape::kPiece * Shape::kWarps;
-    return (8 * piece + 2 * t + e) * Shape::kPiece + n % Shape::kPiece;
+  const int base = (8 * warp() + 2 * t) * Shape::kPiece;
+  const auto offset = [](int n, int e) {
+    return (8 * (n / Shape::kPiece * Shape::kWarps) + e) * Shape::kPiece + n % Shape::kPiece;
   };
 
 #pragma unroll 1
@@ -303,8 +306,8 @@ DEVICE void split_attention(const Args& args, const AttentionItem& item, int kv_
     const int first_seen = first_key<C>(first_position);
     sync_block();
     for (int j = warp(); j < Shape::kQuarters; j += Shape::kWarps) {
-      queries[(2 * j) * kWarp + lane()] = load_query<C>(tile.q[0], j);
-      queries[(2 * j + 1) * kWarp + lane()] = load_query<C>(tile.q[1], j);
+      queries[(2 * j) * kWarp + lane()] = load_query<C>(args, tile, 0, j);
+      queries[(2 * j + 1) * kWarp + lane()] = load_query<C>(args, tile, 1, j);
     }
     sync_block();
     Folded folded[2];
@@ -336,7 +339,6 @@ DEVICE void split_attention(const Args& args, const AttentionItem& item, int kv_
 #pragma unroll
         for (int w = 0; w < Shape::kWarpPieces; ++w) {
           const int element = (8 * (warp() + w * Shape::kWarps) + g) * Shape::kPiece;
-          constexpr bool kWhole = Shape::kPieces % Shape::kWarps == 0 && C::kHeadDim % (8 * Shape::kPiece) == 0;
 #pragma unroll
           for (int group = 0; group < 4; ++group) {
 #pragma unroll
@@ -357,7 +359,7 @@ DEVICE void split_attention(const Args& args, const AttentionItem& item, int kv_
         }
         if (kKeysAhead && p + 1 < end) load_keys(next);
         page = next;
-        mask(tile, p * C::kPageSize + 8 * warp() + t, s);
+        mask<C>(tile, p * C::kPageSize + 8 * warp() + t, s);
 
         // The largest score of the page and the weights go round the block; two buffers, so that one barrier each does.
         float* page_maxima = maxima + p % 2 * (kAttentionRows * Shape::kWarps);
@@ -409,7 +411,7 @@ DEVICE void split_attention(const Args& args, const AttentionItem& item, int kv_
       }
 
       if (item.parts == 1) {
-        fold_into_y<C, kTiles>(tile, states, o, folded, unit + 1 == item.unit_end, column);
+        fold_into_y<C, kTiles, kWhole>(args, tile, states, o, folded, unit + 1 == item.unit_end, base, offset);
       } else {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
@@ -422,7 +424,7 @@ DEVICE void split_attention(const Args& args, const AttentionItem& item, int kv_
           for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
-              if (column(n, e) < C::kHeadDim) partial[4 + column(n, e)] = o[n][2 * half + e];
+              if (kWhole || base + offset(n, e) < C::kHeadDim) partial[4 + base + offset(n, e)] = o[n][2 * half + e];
             }
           }
         }
@@ -437,9 +439,8 @@ DEVICE void shared_attention(const Args& args, const AttentionItem& item, int kv
   using Shape = AttentionLayout<C>;
   constexpr int kTiles = Shape::kColumnTiles, kChunks = C::kHeadDim / 8;
   constexpr int kLoads = (C::kPageSize * kChunks + C::kThreads - 1) / C::kThreads;
+  constexpr bool kEven = C::kPageSize * kChunks % C::kThreads == 0;
   constexpr bool kQueriesInRegisters = C::kHeadDim <= 128;
-  // The next page waits in registers; where they would run out, loads wait for nothing but each other.
-  constexpr bool kAhead = C::kHeadDim <= 128 && C::kKvType != kKvI8;
   SHARED(U32x4, queries, kQueriesInRegisters ? 1 : Shape::kWarps / Shape::kColumnWarps * Shape::kQuarters * 2 * kWarp);
   u8* const keys = static_cast<u8*>(dynamic_shared());
   u8* const values = keys + C::kPageSize * Shape::kKeyStride;
@@ -449,7 +450,8 @@ DEVICE void shared_attention(const Args& args, const AttentionItem& item, int kv
                           static_cast<const int*>(args.in[4]) + i64{item.sequence} * C::kTableColumns, kv_head};
   const int* positions = static_cast<const int*>(args.in[2]);
   const int rows = item.tokens * Shape::kGroup;
-  const auto column = [&](int n, int e) { return 8 * (first_tile + n) + 2 * t + e; };
+  const int base = 8 * first_tile + 2 * t;
+  const auto offset = [](int n, int e) { return 8 * n + e; };
 
   // What the padding of keys holds must not be NaN: q is 0 there.
   if constexpr (kChunks < 4 * Shape::kQuarters) {
@@ -469,7 +471,7 @@ DEVICE void shared_attention(const Args& args, const AttentionItem& item, int kv
     for (int j = 0; j < Shape::kQuarters; ++j) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const U32x4 loaded = load_query<C>(tile.q[half], j);
+        const U32x4 loaded = load_query<C>(args, tile, half, j);
         if constexpr (kQueriesInRegisters) {
           q[j][half] = loaded;
         } else {
@@ -481,53 +483,56 @@ DEVICE void shared_attention(const Args& args, const AttentionItem& item, int kv
     const int last_position = positions[item.first_token + (minimum(row + Shape::kRows, rows) - 1) / Shape::kGroup];
     const int first_seen = first_key<C>(first_position);
 
-    // Chunk i of this thread of a page, to registers and from there to shared memory.
-    KvPiece<C, 8> key_chunks[kAhead ? kLoads : 1], value_chunks[kAhead ? kLoads : 1];
-    const auto load_chunk = [&](int page, int i, int to) {
-      const int chunk = static_cast<int>(threadIdx.x) + i * C::kThreads, key = chunk / kChunks;
-      const bool inside = C::kPageSize * kChunks % C::kThreads == 0 || key < C::kPageSize;
-      const i64 row_at = i64{key} * C::kKvRowBytes;
-      key_chunks[to] = load_kv<C, 8>(pages.keys(page) + row_at, chunk % kChunks * 8, inside);
-      value_chunks[to] = load_kv<C, 8>(pages.values(page) + row_at, chunk % kChunks * 8, inside);
+    // What waits in registers, keys and values in turn: this thread's part of half a page, chunks of 8 elements. Where
+    // a round of the block takes whole rows, chunks differ by constants.
+    KvPiece<C, 8> waiting[kLoads];
+    constexpr bool kWholeRows = C::kThreads % kChunks == 0;
+    const auto key_of = [](int i) {
+      const int thread = static_cast<int>(threadIdx.x);
+      return kWholeRows ? thread / kChunks + i * (C::kThreads / kChunks) : (thread + i * C::kThreads) / kChunks;
     };
-    const auto store_chunk = [&](int p, int i, int from) {
-      const int chunk = static_cast<int>(threadIdx.x) + i * C::kThreads, key = chunk / kChunks;
-      if (C::kPageSize * kChunks % C::kThreads != 0 && key >= C::kPageSize) return;
-      const int position = p * C::kPageSize + key, at = chunk % kChunks * 16;
-      u32 k[4], v[4];
-      unpack_kv<C, 8>(key_chunks[from], k);
-      unpack_kv<C, 8>(value_chunks[from], v);
-      // 0 times what nobody wrote, or what another sequence did, could be NaN.
-      const bool seen = position >= first_seen && position <= last_position;
-#pragma unroll
-      for (int w = 0; w < 4; ++w) v[w] = seen ? v[w] : 0;
-      *reinterpret_cast<U32x4*>(keys + key * Shape::kKeyStride + at) = {k[0], k[1], k[2], k[3]};
-      *reinterpret_cast<U32x4*>(values + key * Shape::kValueStride + at) = {v[0], v[1], v[2], v[3]};
+    const auto chunk_of = [](int i) {
+      const int thread = static_cast<int>(threadIdx.x);
+      return kWholeRows ? thread % kChunks : (thread + i * C::kThreads) % kChunks;
     };
-    const auto load_ahead = [&](int p) {
-      if constexpr (kAhead) {
-        const int page = pages.table[p];
+    const auto load_half = [&](const u8* half) {
 #pragma unroll
-        for (int i = 0; i < kLoads; ++i) load_chunk(page, i, i);
+      for (int i = 0; i < kLoads; ++i) {
+        waiting[i] =
+            load_kv<C, 8>(half + key_of(i) * C::kKvRowBytes, chunk_of(i) * 8, kEven || key_of(i) < C::kPageSize);
       }
     };
-    const auto store_page = [&](int p) {
-      if constexpr (kAhead) {
+    const auto store_keys = [&] {
 #pragma unroll
-        for (int i = 0; i < kLoads; ++i) store_chunk(p, i, i);
-      } else {
-        const int page = pages.table[p];
-#pragma unroll 1
-        for (int i = 0; i < kLoads; ++i) {
-          load_chunk(page, i, 0);
-          store_chunk(p, i, 0);
-        }
+      for (int i = 0; i < kLoads; ++i) {
+        u32 k[4];
+        unpack_kv<C, 8>(waiting[i], k);
+        if (!kEven && key_of(i) >= C::kPageSize) continue;
+        *reinterpret_cast<U32x4*>(keys + key_of(i) * Shape::kKeyStride + chunk_of(i) * 16) = {k[0], k[1], k[2], k[3]};
+      }
+    };
+    const auto store_values = [&](int p) {
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i) {
+        u32 v[4];
+        unpack_kv<C, 8>(waiting[i], v);
+        if (!kEven && key_of(i) >= C::kPageSize) continue;
+        // 0 times what nobody wrote, or what another sequence did, could be NaN.
+        const int position = p * C::kPageSize + key_of(i);
+        const bool seen = position >= first_seen && position <= last_position;
+#pragma unroll
+        for (int w = 0; w < 4; ++w) v[w] = seen ? v[w] : 0;
+        *reinterpret_cast<U32x4*>(values + key_of(i) * Shape::kValueStride + chunk_of(i) * 16) = {v[0], v[1], v[2],
+                                                                                                  v[3]};
       }
     };
 
     Folded folded[2];
     const int first_page = first_seen / C::kPageSize, last_page = last_position / C::kPageSize;
-    load_ahead(maximum(item.unit_begin * kUnitPages, first_page));
+    int page = pages.table[maximum(item.unit_begin * kUnitPages, first_page)];
+    load_half(pages.keys(page));
+    store_keys();
+    sync_block();
 #pragma unroll 1
     for (int unit = item.unit_begin; unit < item.unit_end; ++unit) {
       RowStates states = empty_rows();
@@ -536,15 +541,12 @@ DEVICE void shared_attention(const Args& args, const AttentionItem& item, int kv
       const int end = minimum((unit + 1) * kUnitPages, last_page + 1);
 #pragma unroll 1
       for (int p = begin; p < end; ++p) {
-        sync_block();
-        store_page(p);
-        sync_block();
-        if (p < last_page) load_ahead(p + 1);
-        if (p > tile.last_page || p < tile.first_page) continue;  // the whole warp
-
+        const bool sees = p <= tile.last_page && p >= tile.first_page;  // the whole warp
+        load_half(pages.values(page));
         float s[4][4] = {};
 #pragma unroll
         for (int group = 0; group < 4; ++group) {
+          if (!sees) break;
           const u8* at = keys + (8 * group + key_of_slot(g)) * Shape::kKeyStride + 16 * t;
 #pragma unroll(kQueriesInRegisters ? Shape::kQuarters : 1)
           for (int j = 0; j < Shape::kQuarters; ++j) {
@@ -555,40 +557,52 @@ DEVICE void shared_attention(const Args& args, const AttentionItem& item, int kv
               add_scores(s[group], mine[2 * j * kWarp], mine[(2 * j + 1) * kWarp], k);
             }
           }
-          mask(tile, p * C::kPageSize + 8 * group + t, s[group]);
+          mask<C>(tile, p * C::kPageSize + 8 * group + t, s[group]);
         }
-        float largest[2], scale[2], reference[2];
+        store_values(p);
+        sync_block();
+        // Everybody has done with these keys.
+        if (p < last_page) {
+          page = pages.table[p + 1];
+          load_half(pages.keys(page));
+        }
+        if (sees) {
+          float largest[2], scale[2], reference[2];
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          float m = maximum(s[0][2 * half], s[0][2 * half + 1]);
+          for (int half = 0; half < 2; ++half) {
+            float m = maximum(s[0][2 * half], s[0][2 * half + 1]);
 #pragma unroll
-          for (int group = 1; group < 4; ++group) {
-            m = maximum(m, maximum(s[group][2 * half], s[group][2 * half + 1]));
+            for (int group = 1; group < 4; ++group) {
+              m = maximum(m, maximum(s[group][2 * half], s[group][2 * half + 1]));
+            }
+            largest[half] = warp_max<4>(m);
           }
-          largest[half] = warp_max<4>(m);
-        }
-        raise(states, largest, scale, reference);
-        rescale<kTiles>(scale, states, o);
+          raise(states, largest, scale, reference);
+          rescale<kTiles>(scale, states, o);
 #pragma unroll
-        for (int group = 0; group < 4; ++group) {
-          const U32x2 a = weights(s[group], reference);
-          mma_m16n8k8_f16(states.l, a.x, a.y, 0x3c003c00u);
-          // Lane i gives the address of slot i % 8 of the group, in column tile i / 8 of four.
-          const u8* at = values + (8 * group + key_of_slot(lane() % 8)) * Shape::kValueStride;
+          for (int group = 0; group < 4; ++group) {
+            const U32x2 a = weights(s[group], reference);
+            mma_m16n8k8_f16(states.l, a.x, a.y, 0x3c003c00u);
+            // Lane i gives the address of slot i % 8 of the group, in column tile i / 8 of four.
+            const u8* at = values + (8 * group + key_of_slot(lane() % 8)) * Shape::kValueStride;
 #pragma unroll
-          for (int n = 0; n < kTiles; n += 4) {
-            u32 b[4];
-            const int own = first_tile + n + lane() / 8;
-            load_matrix_x4_transposed(b, at + minimum(own, kChunks - 1) * 16);
+            for (int n = 0; n < kTiles; n += 4) {
+              u32 b[4];
+              const int own = first_tile + n + lane() / 8;
+              load_matrix_x4_transposed(b, at + minimum(own, kChunks - 1) * 16);
 #pragma unroll
-            for (int i = 0; i < 4; ++i) {
-              if (n + i < kTiles) mma_m16n8k8_f16(o[n + i], a.x, a.y, b[i]);
+              for (int i = 0; i < 4; ++i) {
+                if (n + i < kTiles) mma_m16n8k8_f16(o[n + i], a.x, a.y, b[i]);
+              }
             }
           }
         }
+        if (p < last_page) store_keys();
+        sync_block();
       }
       // Warps that share rows write different columns.
-      fold_into_y<C, kTiles>(tile, states, o, folded, unit + 1 == item.unit_end, column);
+      fold_into_y<C, kTiles, kTiles * Shape::kColumnWarps == kChunks>(args, tile, states, o, folded,
+                                                                      unit + 1 == item.unit_end, base, offset);
     }
     sync_block();
   }
