@@ -1,6 +1,7 @@
 #include "runtime/serve/server.h"
 
 #include <malloc.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <csignal>
@@ -104,6 +105,9 @@ Status serve(const ServeOptions& options) {
   // One heap: memory that one thread frees is there for the others.
   mallopt(M_ARENA_MAX, 2);
   std::signal(SIGPIPE, SIG_IGN);
+  // A core file would hold prompts and keys.
+  const rlimit none{0, 0};
+  setrlimit(RLIMIT_CORE, &none);
   if (options.tls_certificate.empty() != options.tls_key.empty()) {
     return usage("TLS needs both a certificate and its key");
   }

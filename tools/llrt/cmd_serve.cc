@@ -75,7 +75,10 @@ void add_limits(CLI::App& app, serve::ServeOptions& o) {
 Command add_serve(CLI::App& app) {
   auto options = std::make_shared<serve::ServeOptions>();
   serve::ServeOptions& o = *options;
-  app.add_option("plan", o.plan, "plan made by llcc compile")->required()->envname("LLRT_ARG_MODEL")->type_name("PLAN");
+  app.add_option("plan,-m,--model", o.plan, "plan made by llcc compile")
+      ->required()
+      ->envname("LLRT_ARG_MODEL")
+      ->type_name("PLAN");
   app.add_option("-t,--threads", o.threads, "threads (default: one per physical core that affinity and cgroup allow)")
       ->check(CLI::Range(1, 256))
       ->envname("LLRT_ARG_THREADS")
