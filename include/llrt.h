@@ -41,7 +41,7 @@ extern "C" {
 /* ---- Versions ---- */
 
 /* Version of this header. Raised when something is added; removals change the library's soname. */
-#define LLRT_API_VERSION 1
+#define LLRT_API_VERSION 2
 
 /* LLRT_API_VERSION of the library that is loaded. */
 LLRT_API uint32_t llrt_api_version(void);
@@ -198,6 +198,14 @@ enum {
  * and too small a capacity is LLRT_USAGE (with *count set). `text` need not end in a zero byte. */
 LLRT_API llrt_status llrt_tokenize(const llrt_model* model, const char* text, size_t text_size, uint32_t flags,
                                    int32_t* ids, size_t capacity, size_t* count);
+
+/* Token ids of a conversation as the model's chat template prints it, up to where the answer begins. `messages`: JSON
+ * text, a list of objects with "role" ("system", "user", "assistant", ...) and "content", a string; templates may look
+ * at further members. What spells a special token in a content stays text. ids, capacity and count as in llrt_tokenize.
+ * LLRT_UNSUPPORTED: the plan has no chat template; LLRT_USAGE: `messages` is something else, or the template refuses
+ * it. */
+LLRT_API llrt_status llrt_chat_tokenize(const llrt_model* model, const char* messages, size_t messages_size,
+                                        int32_t* ids, size_t capacity, size_t* count);
 
 /* Turns tokens into text one at a time and never splits a code point: bytes wait until they are whole. */
 typedef struct llrt_detokenizer llrt_detokenizer;

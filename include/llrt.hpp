@@ -72,16 +72,15 @@ class Model {
   std::vector<int32_t> tokenize(std::string_view text, uint32_t flags = LLRT_ADD_SPECIAL) const {
     // A token stands for at least one byte almost always: one call does, a second when normalization made the text
     // longer.
-    std::vector<int32_t> ids(text.size() + 8);
-    size_t count = 0;
-    llrt_status status = llrt_tokenize(get(), text.data(), text.size(), flags, ids.data(), ids.size(), &count);
-    if (status == LLRT_USAGE && count > ids.size()) {
-      ids.resize(count);
-      status = llrt_tokenize(get(), text.data(), text.size(), flags, ids.data(), ids.size(), &count);
-    }
-    check(status);
-    ids.resize(count);
-    return ids;
+    return ids(text.size() + 8, [&](int32_t* data, size_t capacity, size_t* count) {
+      return llrt_tokenize(get(), text.data(), text.size(), flags, data, capacity, count);
+    });
+  }
+  // `messages`: JSON, as llrt_chat_tokenize has it.
+  std::vector<int32_t> chat_tokenize(std::string_view messages) const {
+    return ids(messages.size() + 256, [&](int32_t* data, size_t capacity, size_t* count) {
+      return llrt_chat_tokenize(get(), messages.data(), messages.size(), data, capacity, count);
+    });
   }
 
   llrt_model* get() const noexcept { return model_.get(); }
@@ -90,6 +89,21 @@ class Model {
   struct Close {
     void operator()(llrt_model* model) const noexcept { llrt_model_close(model); }
   };
+  // What `call` writes, with room for `guess` ids or for what it then asks for.
+  template <class Call>
+  static std::vector<int32_t> ids(size_t guess, Call call) {
+    std::vector<int32_t> list(guess);
+    size_t count = 0;
+    llrt_status status = call(list.data(), list.size(), &count);
+    if (status == LLRT_USAGE && count > list.size()) {
+      list.resize(count);
+      status = call(list.data(), list.size(), &count);
+    }
+    check(status);
+    list.resize(count);
+    return list;
+  }
+
   std::unique_ptr<llrt_model, Close> model_;
 };
 

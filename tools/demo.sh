@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# From a fresh Debian 12 to text: installs what is missing, builds, compiles a model and streams an answer.
+# From a fresh Debian 12 to a chat: installs what is missing, builds, compiles a model and talks with it. With a PROMPT, or
+# where there is no terminal, it streams one answer.
 #   tools/demo.sh                 the bundled model
 #   tools/demo.sh MODEL [PROMPT]  a GGUF file or Hugging Face folder of your own
 set -euo pipefail
 if [ "${1:-}" = "-h" ] || [ "${1:-}" = "--help" ]; then
-  sed -n '2,4s/^# \{0,1\}//p' "$0"
+  sed -n '2,5s/^# \{0,1\}//p' "$0"
   exit 0
 fi
 case "${1:-}" in
@@ -31,4 +32,15 @@ plan=build/demo.llcp
 echo "compiling $(basename "$model") ..." >&2
 build/release/llcc compile "$model" -o "$plan"
 echo >&2
-build/release/llrt run "$plan" -p "$prompt" -n 128 --temp 0.7 --seed 1
+status=0
+if [ -t 0 ] && [ -t 1 ] && [ $# -lt 2 ]; then
+  build/release/llrt run "$plan" --chat --temp 0.7 --seed 1 || status=$?
+else
+  build/release/llrt run "$plan" --chat -p "$prompt" -n 128 --temp 0.7 --seed 1 || status=$?
+fi
+# 69: the model has no chat template; such models continue texts.
+if [ $status -eq 69 ]; then
+  status=0
+  build/release/llrt run "$plan" -p "$prompt" -n 128 --temp 0.7 --seed 1 || status=$?
+fi
+exit $status

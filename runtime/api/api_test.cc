@@ -45,15 +45,21 @@ class Api : public testing::Test {
     tiny::Options options;
     options.tokenizer = tokenizer_section();
     path_ = tiny::write_plan("api", options);
+    options.chat_template =
+        "{% for m in messages %}{{ bos_token }}{{ m.role[0] | upper }}{{ m.content }}{{ '<1>' }}{% endfor %}"
+        "{% if messages[0].content == 'NO' %}{{ raise_exception('not this') }}{% endif %}"
+        "{% if add_generation_prompt %}A{% endif %}";
+    chat_ = tiny::write_plan("chat", options);
     silent_ = tiny::write_plan("silent");
     tiny::Options nan;
     nan.nan_weights = true;
     nan_ = tiny::write_plan("nan", nan);
   }
   static void TearDownTestSuite() {
-    for (const std::string& path : {path_, silent_, nan_}) unlink(path.c_str());
+    for (const std::string& path : {path_, silent_, nan_, chat_}) unlink(path.c_str());
   }
-  static inline std::string path_, silent_, nan_;  // with a tokenizer; without; with weights that are NaN
+  static inline std::string path_, silent_, nan_,
+      chat_;  // with a tokenizer; without; with NaN weights; with a template
 };
 
 #define EXPECT_FAILS(call, status, part)                                                          \
@@ -180,6 +186,46 @@ TEST_F(Api, ParametersOutOfRange) {
   EXPECT_FAILS(llrt_tokenize(model.get(), "A", 1, 64, nullptr, 0, &count), LLRT_USAGE, "flags");
   llrt_detokenizer* detokenizer = nullptr;
   EXPECT_FAILS(llrt_detokenizer_create(model.get(), 64, &detokenizer), LLRT_USAGE, "flags");
+}
+
+TEST_F(Api, ConversationsBecomeTokens) {
+  const llrt::Model model(chat_);
+  // 0 is BOS, 1 is <1>, letters follow from A = 3 on. What a message says stays text: its <1> has no letters here.
+  const auto id = [](char c) { return c - 'A' + 3; };
+  EXPECT_EQ(model.chat_tokenize(R"([{"role": "user", "content": "BC"}])"),
+            (Tokens{0, id('U'), id('B'), id('C'), 1, id('A')}));
+  EXPECT_EQ(model.chat_tokenize(R"([{"role":"system","content":"","x":[1]},{"role":"user","content":"D"}])"),
+            (Tokens{0, id('S'), 1, 0, id('U'), id('D'), 1, id('A')}));
+  const Tokens spelled = model.chat_tokenize(R"([{"role": "user", "content": "<1>B"}])");
+  EXPECT_EQ(std::count(spelled.begin(), spelled.end(), 1), 1);
+  EXPECT_EQ(std::count(spelled.begin(), spelled.end(), 0), 1);
+
+  const auto fails = [&](std::string_view messages, llrt_status status, const char* part) {
+    size_t count = 7;
+    EXPECT_FAILS(llrt_chat_tokenize(model.get(), messages.data(), messages.size(), nullptr, 0, &count), status, part);
+    EXPECT_EQ(count, 7U);
+  };
+  for (const char* wrong : {"[]", "{}", "5", "[5]", "[[]]", R"([{"role":"user"}])", R"([{"role":"user","content":5}])",
+                            R"([{"content":"x"}])"}) {
+    fails(wrong, LLRT_USAGE, "expected");
+  }
+  for (const char* wrong : {"", "[", "nonsense"}) fails(wrong, LLRT_USAGE, "messages");
+  fails(std::string(1000, '['), LLRT_USAGE, "messages");
+  fails(R"([{"role":"user","content":"NO"}])", LLRT_USAGE, "not this");
+  size_t count = 0;
+  int32_t ids[2] = {-7, -7};
+  const std::string_view good = R"([{"role":"user","content":"B"}])";
+  EXPECT_FAILS(llrt_chat_tokenize(model.get(), good.data(), good.size(), ids, 2, &count), LLRT_USAGE, "room for 2");
+  EXPECT_EQ(count, 5U);
+  EXPECT_EQ(ids[0], -7);
+  EXPECT_FAILS(llrt_chat_tokenize(nullptr, good.data(), good.size(), ids, 2, &count), LLRT_USAGE, "model");
+  EXPECT_FAILS(llrt_chat_tokenize(model.get(), nullptr, 0, ids, 2, &count), LLRT_USAGE, "messages");
+  EXPECT_FAILS(llrt_chat_tokenize(model.get(), good.data(), good.size(), ids, 2, nullptr), LLRT_USAGE, "count");
+  const llrt::Model plain(path_), silent(silent_);
+  EXPECT_FAILS(llrt_chat_tokenize(plain.get(), good.data(), good.size(), ids, 2, &count), LLRT_UNSUPPORTED,
+               "no chat template");
+  EXPECT_FAILS(llrt_chat_tokenize(silent.get(), good.data(), good.size(), ids, 2, &count), LLRT_UNSUPPORTED,
+               "no tokenizer");
 }
 
 TEST_F(Api, BadPlansAreErrors) {

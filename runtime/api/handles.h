@@ -12,6 +12,7 @@
 #include "runtime/plan/plan.h"
 #include "runtime/sampling/sampler.h"
 #include "runtime/text/detokenizer.h"
+#include "runtime/text/jinja/template.h"
 #include "runtime/text/tokenizer.h"
 
 namespace ll::api {
@@ -30,6 +31,8 @@ class Model {
 
   // Made on first use: most of the time that opening a large vocabulary takes. kUnsupported without one.
   Result<const Tokenizer*> tokenizer();
+  // The same of the chat template.
+  Result<const jinja::Template*> chat_template();
 
  private:
   explicit Model(ValidatedPlan plan) : plan_(std::move(plan)) {}
@@ -39,8 +42,9 @@ class Model {
   DeviceInfo device_;
   std::string json_;
   std::mutex mutex_;
-  std::mutex tokenizer_mutex_;
+  std::mutex text_mutex_;  // for the two below
   std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<jinja::Template> chat_template_;
 };
 
 // The tokenizer section of a plan. kUnsupported without one.

@@ -15,7 +15,7 @@ Result<Tokenizer> read_tokenizer(const Plan& plan) {
 }
 
 Result<const Tokenizer*> Model::tokenizer() {
-  const std::lock_guard lock(tokenizer_mutex_);
+  const std::lock_guard lock(text_mutex_);
   if (tokenizer_ == nullptr) {
     TRY_ASSIGN(Tokenizer tokenizer, read_tokenizer(plan()));
     tokenizer_ = std::make_unique<Tokenizer>(std::move(tokenizer));

@@ -33,7 +33,8 @@ inline constexpr Bucket kBuckets[] = {{1, 1, 1}, {4, 3, 2}, {16, 3, 4}};
 struct Options {
   bool reference_kernels = false;
   bool nan_weights = false;
-  std::string tokenizer;  // section bytes
+  std::string tokenizer;      // section bytes
+  std::string chat_template;  // source
   std::vector<int32_t> eos_tokens = {2};
 };
 
@@ -203,6 +204,10 @@ class Writer {
     if (!options_.tokenizer.empty()) {
       const auto bytes = std::as_bytes(std::span(options_.tokenizer));
       section(SectionType::kTokenizer, bytes, hash128(bytes));
+    }
+    if (!options_.chat_template.empty()) {
+      const auto bytes = std::as_bytes(std::span(options_.chat_template));
+      section(SectionType::kTemplate, bytes, hash128(bytes));
     }
     section(SectionType::kWeights, weights_, hash128(hashes));
     section(SectionType::kWeightHashes, hashes, hash128(hashes));

@@ -7,33 +7,29 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "tools/llrt/chat.h"
 #include "tools/llrt/commands.h"
 #include "tools/llrt/interrupt.h"
+#include "tools/llrt/line_editor.h"
 #include "tools/llrt/open_model.h"
+#include "tools/llrt/read_stdin.h"
 #include "tools/llrt/stopwatch.h"
 
 namespace ll {
 namespace {
 
+constexpr int32_t kCount = 256;
+
 struct Options {
   ModelOptions model;
   std::optional<std::string> prompt;
   std::vector<int32_t> ids;
-  int32_t count = 256;
+  std::optional<int32_t> count;
   llrt::SampleParams sample;
+  bool chat = false, no_history = false;
+  std::optional<std::string> system;
   bool json = false, ignore_eos = false, show_special = false, no_add_special = false, no_parse_special = false;
 };
-
-Result<std::string> read_stdin() {
-  std::string text;
-  std::vector<char> piece(1 << 16);
-  while (true) {
-    const ssize_t n = read(STDIN_FILENO, piece.data(), piece.size());
-    if (n > 0) text.append(piece.data(), static_cast<size_t>(n));
-    if (n == 0 || interrupted()) return text;
-    if (n < 0 && errno != EINTR) return error(Code::kIo, "cannot read stdin: {}", strerror(errno));
-  }
-}
 
 Result<std::vector<int32_t>> prompt_ids(const llrt::Model& model, const llrt_model_info& info, const Options& options) {
   if (!options.ids.empty()) return options.ids;
@@ -97,6 +93,12 @@ Status run(const Options& options) {
   const llrt::Model model = open_model(options.model);
   const llrt_model_info info = model.info();
   const double load_seconds = since_start.seconds();
+  if (options.chat) {
+    const int32_t count = options.count.value_or(-1);
+    return run_chat(model, {options.sample, count, options.prompt, options.system.value_or(""),
+                            options.no_history ? "" : History::default_path()});
+  }
+  const int32_t most = options.count.value_or(kCount);
   TRY_ASSIGN(const std::vector<int32_t> prompt, prompt_ids(model, info, options));
   llrt::Session session(model);
   Output output(model, info.has_tokenizer != 0, options);
@@ -119,7 +121,7 @@ Status run(const Options& options) {
       finish = "interrupted";
       break;
     }
-    if (options.count >= 0 && ids.size() >= static_cast<size_t>(options.count)) break;
+    if (most >= 0 && ids.size() >= static_cast<size_t>(most)) break;
     const int32_t token = session.sample(options.sample);
     if (ids.empty()) first_token_seconds = since_start.seconds();
     ids.push_back(token);
@@ -128,7 +130,7 @@ Status run(const Options& options) {
       break;
     }
     TRY(output.token(token));
-    if (options.count >= 0 && ids.size() >= static_cast<size_t>(options.count)) break;
+    if (most >= 0 && ids.size() >= static_cast<size_t>(most)) break;
     if (session.length() >= info.context_length) {
       finish = "context";
       break;
@@ -176,13 +178,13 @@ Command add_run(CLI::App& app) {
   Options& o = *options;
   add_model_options(app, o.model);
   auto* prompt = app.add_option("-p,--prompt", o.prompt, "text to continue (default: all of stdin)")->type_name("TEXT");
-  app.add_option("--ids", o.ids, "token ids to continue, separated by commas, instead of text")
-      ->delimiter(',')
-      ->excludes(prompt)
-      ->type_name("ID,..");
-  app.add_option("-n,--count", o.count, "tokens to generate at most; -1: until the context is full")
+  auto* ids = app.add_option("--ids", o.ids, "token ids to continue, separated by commas, instead of text")
+                  ->delimiter(',')
+                  ->excludes(prompt)
+                  ->type_name("ID,..");
+  app.add_option("-n,--count", o.count,
+                 "tokens to generate at most; -1: until the context is full (default: 256, of a chat's answers: -1)")
       ->check(CLI::Range(-1, INT32_MAX))
-      ->capture_default_str()
       ->type_name("N");
   app.add_option("--temp", o.sample.temperature, "0: always the most likely token; higher: more surprises")
       ->capture_default_str()
@@ -211,11 +213,18 @@ Command add_run(CLI::App& app) {
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--seed", o.sample.seed, "the same seed draws the same text")->capture_default_str()->type_name("S");
-  app.add_flag("--ignore-eos", o.ignore_eos, "go on after tokens that end an answer");
-  app.add_flag("--show-special", o.show_special, "spell special tokens out");
-  app.add_flag("--no-add-special", o.no_add_special, "put no BOS (or the like) around the prompt");
-  app.add_flag("--no-parse-special", o.no_parse_special, "take special tokens spelled in the prompt as plain text");
-  app.add_flag("--json", o.json, "print text, ids and timings as one JSON object at the end");
+  auto* ignore_eos = app.add_flag("--ignore-eos", o.ignore_eos, "go on after tokens that end an answer");
+  auto* show_special = app.add_flag("--show-special", o.show_special, "spell special tokens out");
+  auto* no_add_special =
+      app.add_flag("--no-add-special", o.no_add_special, "put no BOS (or the like) around the prompt");
+  auto* no_parse_special =
+      app.add_flag("--no-parse-special", o.no_parse_special, "take special tokens spelled in the prompt as plain text");
+  auto* json = app.add_flag("--json", o.json, "print text, ids and timings as one JSON object at the end");
+  auto* chat = app.add_flag("--chat", o.chat,
+                            "talk with the model; with -p, or stdin that is no terminal, one message and its answer");
+  app.add_option("--system", o.system, "with --chat: what the model is told first")->needs(chat)->type_name("TEXT");
+  app.add_flag("--no-history", o.no_history, "with --chat: keep what is entered in no file")->needs(chat);
+  for (auto* other : {json, ids, ignore_eos, show_special, no_add_special, no_parse_special}) chat->excludes(other);
   return [options] { return run(*options); };
 }
 

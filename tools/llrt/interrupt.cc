@@ -10,6 +10,7 @@ volatile sig_atomic_t flag = 0;
 }  // namespace
 
 void catch_interrupts() {
+  flag = 0;
   struct sigaction action {};
   action.sa_handler = [](int) { flag = 1; };
   action.sa_flags = static_cast<int>(SA_RESETHAND);

@@ -5,7 +5,8 @@ namespace ll {
 
 inline constexpr int kInterruptedExit = 130;  // 128 + SIGINT
 
-// From here on the first SIGINT raises the flag and interrupts a blocking read; a second one ends the process at once.
+// Lowers the flag. From here on the first SIGINT raises the flag and interrupts a blocking read; a second one ends the
+// process at once.
 void catch_interrupts();
 bool interrupted();
 
