@@ -10,6 +10,7 @@
 
 #include "compiler/codegen/codegen.h"
 #include "compiler/codegen/gpu.h"
+#include "compiler/codegen/gpu_fit.h"
 #include "compiler/codegen/targets.h"
 #include "compiler/frontend/arch/arch.h"
 #include "compiler/frontend/model_spec.h"
@@ -203,6 +204,10 @@ Result<std::string> compile(const CompileOptions& o, const Progress& given) {
     TRY_ASSIGN(gpu.tuning, read_tuning(o.tuning));
     if (o.emit == Emit::kTiles) return tiles_text(draft.plan, gpu);
     if (o.emit == Emit::kCuda || o.emit == Emit::kPtx) return kernels_text(draft.plan, gpu, o.emit == Emit::kPtx);
+    if (o.gpu_memory != 0) {
+      TRY(lay_out_tensors(draft, o.embed_weights));
+      TRY(check_gpu_memory(draft, gpu.targets, gpu.tuning, o.gpu_memory));
+    }
     TRY(add_gpu_code(draft, gpu));
   }
   WriteOptions write;

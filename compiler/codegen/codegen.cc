@@ -19,31 +19,14 @@ namespace {
 constexpr int64_t kMostTokens = 512;  // of one step; longer prompts take several
 constexpr int64_t kMostRows = 64;     // logits of a step: 64 rows of 128k words are 32 MiB
 
-Status add_caches(const ir::Graph& g, Plan& plan) {
+// The caches of `g`, in the order of their layers, without their places in the pool.
+void add_caches(const ir::Graph& g, Plan& plan) {
   std::map<int64_t, TensorType> types;
   for (const ir::OpId id : g.order()) {
     if (!g.op(id).is("kv_cache")) continue;
     types.emplace(g.op(id).attrs.i64("index"), g.op(id).results[0].type);
   }
-  uint64_t end = 0;
-  for (auto& [index, type] : types) {
-    type.dims[0] = Dim(plan.pages);
-    type.dims[2] = Dim(plan.page_size);
-    KvCache cache{type, 0, 0};
-    const uint64_t token = static_cast<uint64_t>(type.dim(1).value * dense_row_bytes(type));
-    const auto bytes = checked_mul<uint64_t>(token, uint64_t{plan.pages} * plan.page_size);
-    const auto start = checked_align_up(end, kTensorAlignment);
-    const auto next = bytes && start ? checked_add(*start, *bytes) : std::nullopt;
-    if (!next)
-      return unsupported("the KV pool is larger than an address space; choose a smaller --ctx-size or --max-batch");
-    cache.offset = *start;
-    cache.bytes = *bytes;
-    end = *next;
-    plan.kv_bytes_per_token += token;
-    plan.kv_caches.push_back(cache);
-  }
-  plan.kv_pool_bytes = end;
-  return {};
+  for (const auto& [index, type] : types) plan.kv_caches.push_back({type, 0, 0});
 }
 
 // Lowers one graph to one program.
@@ -247,6 +230,40 @@ std::vector<StepSizes> buckets(const Plan& plan) {
   return list;
 }
 
+uint32_t pages_for(uint32_t context_length) {
+  return static_cast<uint32_t>((context_length + kKvPageSize - 1) / kKvPageSize);
+}
+
+Status size_kv_pool(Plan& plan) {
+  // One more page a sequence, so that a step never waits for a page that another sequence is about to give back.
+  const uint64_t pages = (uint64_t{plan.pages_per_sequence} + 1) * plan.max_batch;
+  if (pages * plan.page_size > uint64_t{1} << 31) {
+    return unsupported(
+        "a context of {} for {} sequences needs {} KV pages, more than slots can number; choose a smaller "
+        "--ctx-size or --max-batch",
+        plan.model.context_length, plan.max_batch, pages);
+  }
+  plan.pages = static_cast<uint32_t>(pages);
+  plan.kv_bytes_per_token = 0;
+  uint64_t end = 0;
+  for (KvCache& cache : plan.kv_caches) {
+    cache.type.dims[0] = Dim(plan.pages);
+    cache.type.dims[2] = Dim(plan.page_size);
+    const uint64_t token = static_cast<uint64_t>(cache.type.dim(1).value * dense_row_bytes(cache.type));
+    const auto bytes = checked_mul<uint64_t>(token, pages * plan.page_size);
+    const auto start = checked_align_up(end, kTensorAlignment);
+    const auto next = bytes && start ? checked_add(*start, *bytes) : std::nullopt;
+    if (!next)
+      return unsupported("the KV pool is larger than an address space; choose a smaller --ctx-size or --max-batch");
+    cache.offset = *start;
+    cache.bytes = *bytes;
+    end = *next;
+    plan.kv_bytes_per_token += token;
+  }
+  plan.kv_pool_bytes = end;
+  return {};
+}
+
 Result<PlanDraft> begin_plan(const ir::Graph& g, const ModelSpec& spec, const PlanShape& shape) {
   PlanDraft draft;
   Plan& plan = draft.plan;
@@ -266,17 +283,9 @@ Result<PlanDraft> begin_plan(const ir::Graph& g, const ModelSpec& spec, const Pl
   for (const SourceFile& f : spec.sources) draft.sources.push_back({f.name, f.bytes, f.mapping.get()});
   plan.max_batch = shape.max_batch;
   plan.page_size = static_cast<uint32_t>(kKvPageSize);
-  plan.pages_per_sequence = (shape.context_length + plan.page_size - 1) / plan.page_size;
-  // One more page a sequence, so that a step never waits for a page that another sequence is about to give back.
-  const uint64_t pages = (uint64_t{plan.pages_per_sequence} + 1) * shape.max_batch;
-  if (pages * plan.page_size > uint64_t{1} << 31) {
-    return unsupported(
-        "a context of {} for {} sequences needs {} KV pages, more than slots can number; choose a smaller "
-        "--ctx-size or --max-batch",
-        shape.context_length, shape.max_batch, pages);
-  }
-  plan.pages = static_cast<uint32_t>(pages);
-  TRY(add_caches(g, plan));
+  plan.pages_per_sequence = pages_for(shape.context_length);
+  add_caches(g, plan);
+  TRY(size_kv_pool(plan));
   return draft;
 }
 

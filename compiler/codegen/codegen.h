@@ -22,6 +22,13 @@ struct PlanShape {
   uint32_t max_batch = 0;
 };
 
+// KV pages that hold a sequence of that many tokens.
+uint32_t pages_for(uint32_t context_length);
+
+// From max_batch, pages_per_sequence and the types of the caches: pages, sizes and places in the KV pool. kUnsupported
+// when the pool would be too large to number.
+Status size_kv_pool(Plan& plan);
+
 // Starts a draft: facts about the model, limits, and a KV pool for the caches of `graph`, which has passed the
 // pipeline. kBadData when the graph does not return logits of the model's vocabulary, kUnsupported when the pool would
 // be too large.

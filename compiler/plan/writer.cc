@@ -146,30 +146,9 @@ class Writer {
 
  private:
   Status lay_out() {
-    Plan& plan = draft_.plan;
-    plan.sources.clear();
+    draft_.plan.sources.clear();
     if (!options_.embed) TRY(hash_sources());
-    uint64_t end = 0;
-    for (size_t i = 0; i < plan.tensors.size(); ++i) {
-      PlanTensor& t = plan.tensors[i];
-      const TensorData& d = draft_.data[i];
-      t.bytes = static_cast<uint64_t>(repacked_bytes(t.type, weight_rows(t.type)));
-      if (!options_.embed && d.source >= 0) {
-        t.source = d.source;
-        t.source_dtype = d.dtype;
-        t.source_offset = d.offset;
-        t.source_bytes = d.bytes.size();
-        continue;
-      }
-      const auto start = checked_align_up(end, kTensorAlignment);
-      const auto next = start ? checked_add(*start, t.bytes) : std::nullopt;
-      if (!next) return bad_data("the weights are larger than a plan can hold");
-      t.source = -1;
-      t.source_offset = *start;
-      t.source_bytes = t.bytes;
-      end = *next;
-    }
-    weights_bytes_ = end;
+    TRY_ASSIGN(weights_bytes_, lay_out_tensors(draft_, options_.embed));
     return {};
   }
 
@@ -292,6 +271,30 @@ class Writer {
 };
 
 }  // namespace
+
+Result<uint64_t> lay_out_tensors(PlanDraft& draft, bool embed) {
+  uint64_t end = 0;
+  for (size_t i = 0; i < draft.plan.tensors.size(); ++i) {
+    PlanTensor& t = draft.plan.tensors[i];
+    const TensorData& d = draft.data[i];
+    t.bytes = static_cast<uint64_t>(repacked_bytes(t.type, weight_rows(t.type)));
+    if (!embed && d.source >= 0) {
+      t.source = d.source;
+      t.source_dtype = d.dtype;
+      t.source_offset = d.offset;
+      t.source_bytes = d.bytes.size();
+      continue;
+    }
+    const auto start = checked_align_up(end, kTensorAlignment);
+    const auto next = start ? checked_add(*start, t.bytes) : std::nullopt;
+    if (!next) return bad_data("the weights are larger than a plan can hold");
+    t.source = -1;
+    t.source_offset = *start;
+    t.source_bytes = t.bytes;
+    end = *next;
+  }
+  return end;
+}
 
 Status write_plan(PlanDraft& draft, const std::string& path, const WriteOptions& options) {
   return Writer(draft, options).run(path);

@@ -17,7 +17,11 @@ struct WriteOptions {
   std::function<void(uint64_t done, uint64_t total)> progress = {};
 };
 
-// Lays the tensors out (filling the draft's PlanTensor and PlanSource), checks the metadata as a reader will (a failure
+// Fills in where the draft's tensors lie: in the weights section, whose bytes it returns, or with `embed` false in
+// their files. kBadData when the section would be larger than an address space.
+Result<uint64_t> lay_out_tensors(PlanDraft& draft, bool embed);
+
+// Lays the tensors out, names the source files (PlanSource), checks the metadata as a reader will (a failure
 // there is kInternal), and writes the file whole or not at all. Beyond the mapped source files it needs the metadata
 // and some buffers of a few MiB, whatever the weights' size; source pages leave memory once they are written.
 Status write_plan(PlanDraft& draft, const std::string& path, const WriteOptions& options = {});

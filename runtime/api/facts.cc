@@ -114,7 +114,8 @@ Json gpu_needs(const Plan& plan, const Gpus& gpus) {
                        {"weight_bytes", memory.weight_bytes},
                        {"kv_pool_bytes", memory.kv_bytes},
                        {"working_bytes", memory.working_bytes()},
-                       {"total_bytes", memory.total}});
+                       {"reserve_bytes", kGpuReserve},
+                       {"total_bytes", memory.needed_bytes()}});
   }
   for (const cuda::DeviceFacts& d : gpus.devices) {
     const auto target = choose_target(plan, d, gpus.driver->version());
@@ -122,7 +123,7 @@ Json gpu_needs(const Plan& plan, const Gpus& gpus) {
       devices.push_back({{"name", d.name}, {"runs", nullptr}, {"reason", target.error().message}});
       continue;
     }
-    const uint64_t total = GpuMemory(plan, **target).total;
+    const uint64_t total = GpuMemory(plan, **target).needed_bytes();
     devices.push_back(
         {{"name", d.name}, {"runs", (*target)->name}, {"fits_in_device_memory", total <= d.memory_bytes}});
   }

@@ -9,6 +9,9 @@
 
 namespace ll {
 
+// What must stay free besides a plan's own memory: for its code, its graphs and the driver.
+inline constexpr uint64_t kGpuReserve = uint64_t{64} << 20;
+
 // Bytes of the plan file that are copied as one piece: tensors in use that lie one after another.
 struct WeightRun {
   uint64_t file_offset = 0;    // from the start of the weights section
@@ -38,6 +41,8 @@ struct GpuMemory {
 
   uint64_t weight_bytes = 0, kv_bytes = 0;                                    // of these, for reports
   uint64_t working_bytes() const { return total - weight_bytes - kv_bytes; }  // all the rest
+  // Free memory that a device needs for the plan; saturates.
+  uint64_t needed_bytes() const { return total > UINT64_MAX - kGpuReserve ? UINT64_MAX : total + kGpuReserve; }
 };
 
 }  // namespace ll
