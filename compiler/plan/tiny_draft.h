@@ -6,6 +6,8 @@
 #include "compiler/plan/draft.h"
 #include "kernels/kv_layout.h"
 #include "kernels/quant/formats.h"
+#include "runtime/plan/container.h"
+#include "runtime/plan/crafted_cubin.h"
 #include "runtime/plan/repack.h"
 
 namespace ll::testing {
@@ -19,11 +21,16 @@ struct TinyPlan {
 
 class TinyBuilder {
  public:
+  explicit TinyBuilder(Backend backend) : tiles_(backend == Backend::kGpu ? Layout::kTile8 : Layout::kX16) {
+    d_.plan.backend = backend;
+  }
+
   TinyPlan build() {
     describe();
     tensors();
     program(1);
     program(4);
+    if (d_.plan.backend == Backend::kGpu) gpu_targets();
     d_.tokenizer = "not a tokenizer";
     d_.chat_template = "{{ messages }}";
     d_.graph = "graph {}";
@@ -165,19 +172,66 @@ class TinyBuilder {
   void tensors() {
     tensor("token_embd.weight", numbers(DType::kQ8_0, {kTinyVocab, kTinyWidth}), DType::kQ8_0);
     tensor("norm.weight", numbers(DType::kF32, {kTinyWidth}), DType::kBF16);
-    tensor("q.weight", numbers(DType::kQ4_0, {32, kTinyWidth}, Layout::kX16), DType::kQ4_0);
-    tensor("k.weight", numbers(DType::kQ4_0, {32, kTinyWidth}, Layout::kX16), DType::kQ4_0);
-    tensor("v.weight", numbers(DType::kQ8_0, {32, kTinyWidth}, Layout::kX16), DType::kQ8_0);
+    tensor("q.weight", numbers(DType::kQ4_0, {32, kTinyWidth}, tiles_), DType::kQ4_0);
+    tensor("k.weight", numbers(DType::kQ4_0, {32, kTinyWidth}, tiles_), DType::kQ4_0);
+    tensor("v.weight", numbers(DType::kQ8_0, {32, kTinyWidth}, tiles_), DType::kQ8_0);
     constant("inv_freq", std::vector<float>(16, 0.5F));
     tensor("o.weight", numbers(DType::kF16, {kTinyWidth, kTinyWidth}), DType::kF16);
-    tensor("output.weight", numbers(DType::kQ8_0, {kTinyVocab, kTinyWidth}, Layout::kX16), DType::kQ8_0);
+    tensor("output.weight", numbers(DType::kQ8_0, {kTinyVocab, kTinyWidth}, tiles_), DType::kQ8_0);
   }
 
+  uint64_t code(std::string_view piece) {
+    const uint64_t offset = (d_.gpu_code.size() + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
+    d_.gpu_code.resize(offset, '\0');
+    d_.gpu_code += piece;
+    return offset;
+  }
+
+  // An emulated target and one for sm_75, which also has PTX: two kernels each, a launch of two nodes among others.
+  void gpu_targets() {
+    for (const uint32_t sm : {0u, 75u}) {
+      GpuTarget t;
+      t.name = sm == 0 ? "emulated" : "sm_75";
+      t.sm = t.isa = sm;
+      t.driver = sm == 0 ? 0 : 12000;
+      for (const char* name : {"tiny_a", "tiny_b"}) {
+        GpuKernel k;
+        k.function = name;
+        k.threads = 128;
+        std::string text = fmt::format("instance {}", name);
+        if (sm != 0) {
+          k.registers = 40;
+          k.shared_bytes = 1024;
+          k.local_bytes = 8;
+          const auto cubin = CubinBuilder::build(sm, {{name, k.registers, k.shared_bytes, k.local_bytes}});
+          text.assign(reinterpret_cast<const char*>(cubin.data()), cubin.size());
+        }
+        k.code_offset = code(text);
+        k.code_bytes = text.size();
+        if (sm != 0) {
+          k.ptx_offset = code(std::string("// ptx\0", 7));
+          k.ptx_bytes = 7;
+        }
+        t.kernels.push_back(k);
+      }
+      for (const Program& p : d_.plan.programs) {
+        auto& launches = t.programs.emplace_back();
+        for (size_t i = 0; i < p.launches.size(); ++i) {
+          launches.push_back({GpuNode{static_cast<uint32_t>(i % 2), {8, 1, 1}, 512, 256, 64}});
+        }
+        launches[2].push_back(GpuNode{1, {1, 2, 3}, 0, 4096, 0});
+      }
+      d_.plan.gpu_targets.push_back(t);
+    }
+    d_.plan.target = "emulated,sm_75";
+  }
+
+  const Layout tiles_;  // of quantized weights that are multiplied by
   PlanDraft d_;
   Program p_;
   std::vector<std::byte> bytes_;
 };
 
-inline TinyPlan tiny_plan() { return TinyBuilder().build(); }
+inline TinyPlan tiny_plan(Backend backend = Backend::kCpu) { return TinyBuilder(backend).build(); }
 
 }  // namespace ll::testing

@@ -1,7 +1,9 @@
 // Hostile plans. The first byte chooses the entry:
 //   'M'  bytes 4..7 length of the weights section, byte 1 the sources feature; from 8: metadata, straight into
-//   validate_plan 'S'  a plan file whose checksums are made right first, so that what lies behind them is reached else
-//   a plan file as it is
+//        validate_plan
+//   'G'  the same, bytes 8..11 length of the section of GPU code; from 12: that section, then metadata
+//   'S'  a plan file whose checksums are made right first, so that what lies behind them is reached
+//   else a plan file as it is
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -14,19 +16,29 @@
 
 #include "runtime/plan/container.h"
 #include "runtime/plan/describe.h"
+#include "runtime/plan/gpu_memory.h"
 #include "runtime/plan/validate.h"
 
 namespace {
 
 void fuzz_metadata(const uint8_t* data, size_t size) {
-  if (size < 8) return;
-  uint32_t weights_bytes = 0;
+  const size_t start = data[0] == 'G' ? 12 : 8;
+  if (size < start) return;
+  uint32_t weights_bytes = 0, code_bytes = 0;
   std::memcpy(&weights_bytes, data + 4, 4);
-  const auto bytes = std::as_bytes(std::span(data + 8, size - 8));
-  const std::vector<std::byte> metadata(bytes.begin(), bytes.end());  // aligned, as a reader's copy is
+  if (data[0] == 'G') std::memcpy(&code_bytes, data + 8, 4);
+  const auto bytes = std::as_bytes(std::span(data + start, size - start));
+  const auto code_end = bytes.begin() + static_cast<ptrdiff_t>(std::min<size_t>(code_bytes, bytes.size()));
+  const std::vector<std::byte> code(bytes.begin(), code_end);
+  const std::vector<std::byte> metadata(code_end, bytes.end());  // aligned, as a reader's copy is
   ll::Plan plan;
-  if (const ll::Status s = ll::validate_plan(metadata, weights_bytes, (data[1] & 1) != 0, plan); !s) return;
+  if (const ll::Status s = ll::validate_plan(metadata, weights_bytes, (data[1] & 1) != 0, plan, code); !s) return;
   if (plan.programs.empty() || ll::describe_plan_json(plan).empty()) std::abort();
+  if (plan.backend != ll::Backend::kGpu) std::swap(plan.programs, plan.other_programs);
+  for (const ll::GpuTarget& t : plan.gpu_targets) {
+    const ll::GpuMemory memory(plan, t);
+    if (memory.total < memory.weight_bytes || memory.runs.size() > plan.tensors.size()) std::abort();
+  }
 }
 
 uint64_t number(const std::vector<std::byte>& bytes, size_t at) {
@@ -77,7 +89,7 @@ void fuzz_file(const std::vector<std::byte>& bytes) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
-  if (data[0] == 'M') {
+  if (data[0] == 'M' || data[0] == 'G') {
     fuzz_metadata(data, size);
     return 0;
   }
