@@ -128,8 +128,9 @@ inline __attribute__((always_inline)) void dot_keys(const float* queries, int64_
   }
 }
 
-// Asks for part `n` of `parts` of a plane that the next page's work will read. Without it each page starts with cold
-// misses: pages lie far apart, so the hardware does not see them coming.
+// Asks for part `n` of `parts` of a plane that the work on the page kAhead further on will read. Without it each page
+// starts with cold misses: pages lie far apart, so the hardware does not see them coming.
+constexpr int64_t kAhead = 2;
 inline void prefetch(const std::byte* plane, int64_t bytes, int64_t n, int64_t parts) {
   if (plane == nullptr) return;
   for (int64_t at = bytes * n / parts & ~int64_t{63}; at < bytes * (n + 1) / parts; at += 64) {
@@ -208,10 +209,10 @@ class Block {
     for (int64_t page = first / kKvPageSize; page <= last / kKvPageSize; ++page) {
       const int64_t start = page * kKvPageSize;
       const int64_t begin = std::max<int64_t>(first - start, 0), end = std::min(last + 1 - start, kKvPageSize);
-      const bool more = page < last / kKvPageSize;
+      const bool more = page + kAhead <= last / kKvPageSize;
       const int64_t plane_bytes = kKvPageSize * bytes_, value_plane = kv_.dim(1) / 2 + kv_head;
-      const std::byte* next_keys = more ? plane(pages[page + 1], kv_head) : nullptr;
-      const std::byte* next_values = more ? plane(pages[page + 1], value_plane) : nullptr;
+      const std::byte* next_keys = more ? plane(pages[page + kAhead], kv_head) : nullptr;
+      const std::byte* next_values = more ? plane(pages[page + kAhead], value_plane) : nullptr;
       with_plane(pages[page], kv_head, begin, end, [&](const auto& keys) {
         for (int64_t n = 0, rows = 0; n < size_; n += rows) {
           rows = together(n, start);
