@@ -51,16 +51,20 @@ Result<std::unique_ptr<Device>> open_device(ValidatedPlan& plan, const DeviceOpt
   if (options.launch_mode < 0 || options.launch_mode > 3) {
     return usage("launch_mode is {}, expected 0 to 3", options.launch_mode);
   }
+  const bool dumps = !options.dump_folder.empty();
+  if (dumps && options.launch_mode > 1)
+    return usage("tensors are dumped with launch_mode 0 or 1, not {}", options.launch_mode);
   if (choice.backend && !plan->has(*choice.backend)) {
     return unsupported("the plan is for {}, it has no programs for device {}", plan->target, options.name);
   }
   if (choice.backend.value_or(Backend::kGpu) == Backend::kGpu && plan->has(Backend::kGpu)) {
     plan.select(Backend::kGpu);
-    auto device = open_cuda_device(
-        plan, {choice.ordinal, static_cast<LaunchMode>(options.launch_mode), options.model_dir, threads});
+    const LaunchMode mode = dumps ? LaunchMode::kDumped : static_cast<LaunchMode>(options.launch_mode);
+    auto device = open_cuda_device(plan, {choice.ordinal, mode, options.model_dir, threads, options.dump_folder});
     const bool absent = !device && device.error().code == Code::kUnsupported;
-    if (!absent || choice.backend || !plan->has(Backend::kCpu)) return device;
+    if (!absent || choice.backend || dumps || !plan->has(Backend::kCpu)) return device;
   }
+  if (dumps) return unsupported("only GPUs dump tensors");
   plan.select(Backend::kCpu);
   TRY_ASSIGN(Weights weights, Weights::load(plan, options.model_dir, threads));
   return open_cpu_device(*plan, std::move(weights), {threads, isa});

@@ -23,6 +23,11 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_flag("--time-launches", options.time_launches, "GPUs: print what each kernel took to stderr at the end")
       ->excludes(plain)
       ->excludes("--check-launches");
+  app.add_option("--dump-tensors", options.dump_folder,
+                 "GPUs: what each launch wrote, into this folder, a safetensors file a step")
+      ->excludes("--check-launches")
+      ->excludes("--time-launches")
+      ->type_name("DIR");
 }
 
 llrt::Model open_model(const ModelOptions& options) {
@@ -31,6 +36,7 @@ llrt::Model open_model(const ModelOptions& options) {
   if (!options.isa.empty()) params.isa = options.isa.c_str();
   if (!options.model_dir.empty()) params.model_dir = options.model_dir.c_str();
   if (!options.device.empty()) params.device = options.device.c_str();
+  if (!options.dump_folder.empty()) params.dump_folder = options.dump_folder.c_str();
   params.launch_mode = options.time_launches ? 3 : options.check_launches ? 2 : options.no_graphs ? 1 : 0;
   return llrt::Model(options.plan, params);
 }

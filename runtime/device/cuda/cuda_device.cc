@@ -13,6 +13,7 @@
 #include "kernels/cuda/prim/args.h"
 #include "runtime/base/checked.h"
 #include "runtime/device/cuda/launch_times.h"
+#include "runtime/device/cuda/step_dump.h"
 #include "runtime/device/cuda/upload.h"
 #include "runtime/plan/weights.h"
 
@@ -25,7 +26,6 @@ using cuda::CuPointer;
 using cuda::Driver;
 
 constexpr uint32_t kSharedWithoutAsking = 48 << 10;  // dynamic shared memory that every kernel may have
-constexpr uint64_t kReserve = uint64_t{64} << 20;    // for graphs, code and the driver itself
 
 std::string gib(uint64_t bytes) { return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / 0x1p30); }
 
@@ -49,14 +49,15 @@ struct PreparedProgram {
 class CudaDevice final : public Device {
  public:
   CudaDevice(const Plan& plan, const GpuTarget& target, bool from_ptx, std::shared_ptr<Driver> driver,
-             cuda::DeviceFacts facts, LaunchMode mode)
+             cuda::DeviceFacts facts, const CudaOptions& options)
       : plan_(plan),
         target_(target),
         from_ptx_(from_ptx),
         driver_(std::move(driver)),
         d_(*driver_),
         facts_(std::move(facts)),
-        mode_(mode),
+        mode_(options.mode),
+        dump_folder_(options.dump_folder),
         memory_(plan, target),
         functions_(target.kernels.size(), nullptr),
         programs_(plan.programs.size()) {}
@@ -77,7 +78,8 @@ class CudaDevice final : public Device {
   Status load_function(uint32_t kernel, uint32_t dynamic_shared);
   Status build_graph(size_t program);
   bool graphs() const { return mode_ == LaunchMode::kGraphs || mode_ == LaunchMode::kTimed; }
-  Status launch_plain(size_t program);
+  Status launch_plain(size_t program, const Step& step);
+  Status dump(const Launch& launch, const Step& step, StepDump& file);
   Status run_step(size_t program, const Step& step);
   Result<uint64_t> fill_inputs(size_t program, const Step& step);
   CuPointer address(const Operand& operand) const;
@@ -93,6 +95,7 @@ class CudaDevice final : public Device {
   const Driver& d_;
   const cuda::DeviceFacts facts_;
   const LaunchMode mode_;
+  const std::string dump_folder_;
   const GpuMemory memory_;
   cuda::CuDevice device_ = 0;
   CuHandle context_ = nullptr, stream_ = nullptr;
@@ -103,6 +106,7 @@ class CudaDevice final : public Device {
   std::vector<CuHandle> functions_;  // by kernel; null until used
   std::vector<PreparedProgram> programs_;
   std::vector<cuda::AttentionItem> items_;  // of the step
+  uint64_t dumped_ = 0;                     // steps
   std::optional<Error> lost_;
 };
 
@@ -153,14 +157,14 @@ Status CudaDevice::open(const ValidatedPlan& plan, const CudaOptions& options) {
 Status CudaDevice::allocate() {
   size_t free = 0, total = 0;
   TRY(check(d_.memory_info(&free, &total), "cuMemGetInfo"));
-  if (memory_.total > free || free - memory_.total < kReserve) {
+  if (memory_.needed_bytes() > free) {
     return error(
         Code::kOutOfMemory,
         "the plan needs {} of GPU memory ({} weights, {} KV pages, {} working memory) and {} more for code and "
         "graphs, but {} has {} free; llcc compile --ctx-size, --max-batch or --kv-type q8 make the KV pages "
         "smaller",
         gib(memory_.total), gib(memory_.weight_bytes), gib(memory_.kv_bytes), gib(memory_.working_bytes()),
-        gib(kReserve), facts_.name, gib(free));
+        gib(kGpuReserve), facts_.name, gib(free));
   }
   TRY(check(d_.stream_create(&stream_, 1), "cuStreamCreate"));
   TRY(check(d_.allocate(&base_, memory_.total), fmt::format("cuMemAlloc of {}", gib(memory_.total))));
@@ -332,15 +336,38 @@ Status CudaDevice::build_graph(size_t number) {
   return check(d_.exec_upload(prepared.exec, stream_), "cuGraphUpload");
 }
 
-Status CudaDevice::launch_plain(size_t number) {
-  for (Node& n : programs_[number].nodes) {
+Status CudaDevice::launch_plain(size_t number, const Step& step) {
+  const Program& program = plan_.programs[number];
+  std::vector<Node>& nodes = programs_[number].nodes;
+  std::optional<StepDump> file;
+  if (mode_ == LaunchMode::kDumped) {
+    TRY_ASSIGN(StepDump created, StepDump::create(dump_folder_, dumped_++, program, step));
+    file.emplace(std::move(created));
+  }
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    Node& n = nodes[i];
     void* parameters[] = {&n.args};
     const auto& grid = n.shape->grid;
     const cuda::CuResult r = d_.launch(n.function, grid[0], grid[1], grid[2], n.kernel->threads, 1, 1,
                                        n.shape->dynamic_shared, stream_, parameters, nullptr);
     if (r != 0) return fail(d_.failed(r, fmt::format("cuLaunchKernel: {}", where(number, n))));
-    if (mode_ != LaunchMode::kChecked) continue;
+    if (mode_ == LaunchMode::kPlain) continue;
     if (const cuda::CuResult w = d_.stream_wait(stream_); w != 0) return fail(d_.failed(w, where(number, n)));
+    const bool last = i + 1 == nodes.size() || nodes[i + 1].launch != n.launch;
+    if (file && last) TRY(dump(program.launches[n.launch], step, *file));
+  }
+  if (file) return file->commit();
+  return {};
+}
+
+Status CudaDevice::dump(const Launch& launch, const Step& step, StepDump& file) {
+  std::vector<std::byte> bytes;
+  for (const Operand& o : launch.outputs) {
+    bytes.resize(StepDump::bytes(o, step));
+    if (bytes.empty()) continue;
+    TRY(check(d_.copy_to_host(bytes.data(), address(o), bytes.size(), stream_), "cuMemcpyDtoHAsync of a dump"));
+    TRY(check(d_.stream_wait(stream_), "cuStreamSynchronize"));
+    TRY(file.append(bytes));
   }
   return {};
 }
@@ -382,7 +409,7 @@ Status CudaDevice::run_step(size_t number, const Step& step) {
   if (graphs()) {
     TRY(check(d_.exec_launch(programs_[number].exec, stream_), fmt::format("cuGraphLaunch of {}", name)));
   } else {
-    TRY(launch_plain(number));
+    TRY(launch_plain(number, step));
   }
   const uint64_t logits = sizeof(float) * step.row_count() * uint64_t{plan_.model.vocab_size};
   if (logits > 0) {
@@ -466,8 +493,7 @@ Result<std::unique_ptr<Device>> open_cuda_device(const ValidatedPlan& plan, cons
   TRY_ASSIGN(cuda::DeviceFacts facts, cuda::device_facts(*driver, options.ordinal));
   TRY_ASSIGN(const GpuTarget* const target, choose_target(*plan, facts, driver->version()));
   const bool from_ptx = static_cast<int>(target->sm) != facts.sm;
-  auto device =
-      std::make_unique<CudaDevice>(*plan, *target, from_ptx, std::move(driver), std::move(facts), options.mode);
+  auto device = std::make_unique<CudaDevice>(*plan, *target, from_ptx, std::move(driver), std::move(facts), options);
   TRY(device->open(plan, options));
   return std::unique_ptr<Device>(std::move(device));
 }

@@ -17,13 +17,15 @@ enum class LaunchMode : uint8_t {
   kPlain,    // kernel after kernel: for comparison
   kChecked,  // as kPlain, waiting for each kernel: an error names it
   kTimed,    // as kGraphs with an event between kernels: what they take is printed to stderr at the end
+  kDumped,   // as kPlain; what each launch wrote goes to a file of CudaOptions::dump_folder
 };
 
 struct CudaOptions {
   int ordinal = 0;  // of the device among those that the driver shows
   LaunchMode mode = LaunchMode::kGraphs;
-  std::string model_dir;  // of source files, as Weights::load
-  int threads = 1;        // that read weights
+  std::string model_dir;      // of source files, as Weights::load
+  int threads = 1;            // that read weights
+  std::string dump_folder{};  // with LaunchMode::kDumped: StepDump
 };
 
 // The target of the plan that runs on a device of architecture `sm`: its own, or, from PTX, the newest older one. Null:
