@@ -267,6 +267,7 @@ void Scheduler::Core::step_failed(const Error& error) {
   if (error.code == Code::kRetry || failed_in_a_row >= kMostFailedSteps) {
     failure = error;
     failure->code = Code::kRetry;
+    stats.failure = failure->message;
     fail_all(*failure);
     return;
   }

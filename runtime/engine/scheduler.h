@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "runtime/base/result.h"
@@ -68,6 +69,7 @@ struct SchedulerStats {
   static constexpr uint32_t kTokenBounds[] = {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
   uint64_t token_histogram[std::size(kTokenBounds) + 1] = {};
   bool failed = false;  // the device is lost; nothing runs any more
+  std::string failure;  // why
 };
 
 // The unit of scheduling is a sequence. All sequences of all requests are ordered by submission time + priority *

@@ -241,7 +241,7 @@ void App::log_request(const RequestFacts& facts, int status, const Generation* g
 std::optional<ApiError> App::unavailable() const {
   if (draining_) return ApiError{503, "The server is shutting down.", {}};
   if (model_ == nullptr) return ApiError{503, "Loading model", {}};
-  if (failed_) return ApiError{503, "The device was lost; the server is about to restart.", {}};
+  if (!failure_.empty()) return ApiError{503, "The device was lost; the server is about to restart.", {}};
   return std::nullopt;
 }
 
@@ -484,11 +484,13 @@ void App::tick() {
       generation->ping(options_.ping_interval);
     }
   }
-  if (engine_ != nullptr && !failed_ && engine_->stats().failed) {
-    failed_ = true;
-    log_.line(LogLevel::kError, "device_lost");
-    drain();
-    drain_until_ = std::min(drain_until_, now_ + kFailedLinger);
+  if (engine_ != nullptr && failure_.empty()) {
+    failure_ = engine_->stats().scheduler.failure;
+    if (!failure_.empty()) {
+      log_.line(LogLevel::kError, "device_lost", [&](JsonWriter& json) { json.string("error", failure_); });
+      drain();
+      drain_until_ = std::min(drain_until_, now_ + kFailedLinger);
+    }
   }
   if (!draining_) return;
   const bool done = generations_.empty() && metrics_.preparing == 0 && loop_->quiet();

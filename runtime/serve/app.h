@@ -49,8 +49,8 @@ class App : public HttpHandler {
   // Refuses what is new, and stops the loop when the rest is answered or drain_timeout has passed.
   void drain();
   bool draining() const { return draining_; }
-  // The device is lost.
-  bool failed() const { return failed_; }
+  // Why the device is lost; empty: it is not.
+  const std::string& failure() const { return failure_; }
   Log& log() { return log_; }
 
   std::optional<Response> refuse(const HttpRequest& request) override;
@@ -104,7 +104,8 @@ class App : public HttpHandler {
   uint64_t counter_ = 0;
   size_t key_failures_ = 0;  // lately
   int64_t started_ = 0;      // Unix time
-  bool draining_ = false, failed_ = false;
+  bool draining_ = false;
+  std::string failure_;
   std::unique_ptr<WorkerPool> workers_;
 };
 

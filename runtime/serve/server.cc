@@ -161,7 +161,7 @@ Status serve(const ServeOptions& options) {
   loaded.engine.reset();
   loop.reset();
   TRY(std::move(loading));
-  if (app.failed()) return error(Code::kRetry, "the device was lost");
+  if (!app.failure().empty()) return error(Code::kRetry, "{}", app.failure());
   app.log().line(LogLevel::kNotice, "stopped");
   return {};
 }

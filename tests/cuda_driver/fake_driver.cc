@@ -7,6 +7,8 @@
 // when the last context is released is a failure. Environment:
 //   LLCUDA_FAKE_MEMORY   bytes of device memory (default 8 GiB)
 //   LLCUDA_FAKE_SM       architecture that the device claims (default 0, the emulated one)
+//   LLCUDA_FAKE_LOST_AFTER launches of graphs that succeed; the one after them loses the device, as an illegal access
+//                        does: its launch succeeds, every call that follows fails
 //   LLCUDA_EMULATOR_SEED order of threads and blocks (default 0)
 #include <sys/mman.h>
 
@@ -79,6 +81,7 @@ struct State {
   std::map<const void*, std::unique_ptr<FakeFunction>> functions;  // go with their module
   int contexts = 0;
   CuResult lost = 0;  // after a fault
+  uint64_t graph_launches = 0;
 };
 State& state() {
   static State* const s = new State;  // outlives everything
@@ -452,6 +455,10 @@ FAKE cuGraphLaunch(CuHandle exec, CuHandle stream) {
   LOCKED;
   const auto* e = known<FakeExec>(exec);
   if (e == nullptr || known<int>(stream) == nullptr) return kInvalidHandle;
+  if (s.graph_launches++ >= number("LLCUDA_FAKE_LOST_AFTER", UINT64_MAX)) {
+    s.lost = kCuIllegalAddress;
+    return 0;
+  }
   for (const FakeNode& n : e->nodes) {
     if (n.function == nullptr) continue;
     if (const CuResult r = run(n); r != 0) return r;

@@ -1,4 +1,5 @@
 """The whole path of a GPU without one: plans for the emulated target, run on a CUDA driver that is the emulator."""
+import asyncio
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import numpy as np
 
 from library import Library
 from references_test import check_greedy
+from serving import Server, ask
 from support import BUILD, BUNDLED, SHARED, Case, RandomModel, need_shared, read_safetensors, relative_l2, run
 
 DRIVER = BUILD / "libllcuda_fake_driver.so"
@@ -25,7 +27,8 @@ class EmulatedGpu(Case):
         self.ids = np.random.default_rng(3).integers(3, 128, 37).tolist()
 
     def plan(self, model, *options, name="gpu.llcp"):
-        return self.compile(model, "--target", "emulated,cpu", "--ctx-size", 64, *options, name=name)
+        context = () if "--ctx-size" in options else ("--ctx-size", 64)
+        return self.compile(model, "--target", "emulated,cpu", *context, *options, name=name)
 
     def model(self, kind="q8_0", **shape):
         path = self.folder / "model.gguf"
@@ -86,12 +89,67 @@ class EmulatedGpu(Case):
         self.assertRegex(done.stderr.decode(), r"launch 2: kernel \w+_[0-9a-f]{16} \(\w+\) computing %\S+: CUDA_ERROR_ILLEGAL_ADDRESS")
         self.assertIn(b"restart", run("llrt", *command, env=env, expect=75).stderr)
 
+    def test_a_lost_device_fails_the_requests_and_ends_the_server(self):
+        plan = self.plan(BUNDLED, "--max-batch", 2, "--ctx-size", 128)
+        server = Server(plan, "--device", "cuda", env=environment(LLCUDA_FAKE_LOST_AFTER=6))
+        self.addCleanup(server.process.kill)
+        body = {"prompt": "In the beginning", "max_tokens": 90, "temperature": 0, "ignore_eos": True}
+
+        async def all_at_once():  # two run, two wait
+            return await asyncio.gather(*(ask(server.port, "/v1/completions", {**body, "stream": i % 2 == 0}) for i in range(4)))
+
+        for i, (status, _, answer) in enumerate(asyncio.run(all_at_once())):
+            if status == 200:  # a stream that had begun
+                self.assertEqual(i % 2, 0)
+                error = json.loads(answer.decode().strip().split("\n\n")[-1].removeprefix("data: "))["error"]
+            else:
+                self.assertEqual(status, 503)
+                error = json.loads(answer)["error"]
+            self.assertIn("CUDA_ERROR_ILLEGAL_ADDRESS", error["message"])
+        self.assertEqual(server.process.wait(30), 75)
+        server.stop(expect=75)
+        (lost,) = [entry for entry in server.log if entry["event"] == "device_lost"]
+        self.assertIn("CUDA_ERROR_ILLEGAL_ADDRESS", lost["error"])
+
     def test_too_little_memory_is_told_with_what_to_turn(self):
         _, path = self.model()
         command = ("run", self.plan(path), "--ids", "5", "-n", 1, "--device", "cuda")
         done = run("llrt", *command, env=environment(LLCUDA_FAKE_MEMORY=1 << 20), expect=None)
         self.assertNotEqual(done.returncode, 0)
         self.assertIn(b"--ctx-size", done.stderr)
+
+    def test_a_plan_is_proved_to_fit_when_it_is_compiled(self):
+        _, path = self.model("f16", vocab=2048, ffn=1024)
+        options = ("--ctx-size", 512, "--max-batch", 8)
+
+        def compiled(budget, *more, expect=0):
+            done = run("llcc", "compile", path, "--target", "emulated,cpu", *more, "--gpu-memory", budget, "-o",
+                       self.folder / "fit.llcp", expect=expect)
+            return done.stderr.decode()
+
+        needs = json.loads(run("llrt", "doctor", self.plan(path, *options), "--json").stdout)["plan"]["gpu"]["targets"][0]
+        compiled(needs["total_bytes"], *options)
+        refused = compiled(needs["total_bytes"] - 1, *options, expect=71)
+        self.assertIn("8 sequences of 512 tokens", refused)
+        # What is said to fit does; a page more does not.
+        small = needs["total_bytes"] - needs["kv_pool_bytes"] // 3
+        knobs = dict(re.findall(r"(--(?:ctx-size|max-batch|kv-type)) (\w+)", compiled(small, *options, expect=71).split("it fits with")[1]))
+        self.assertEqual(set(knobs), {"--ctx-size", "--max-batch", "--kv-type"})
+        compiled(small, "--ctx-size", knobs["--ctx-size"], "--max-batch", 8)
+        compiled(small, "--ctx-size", int(knobs["--ctx-size"]) + 32, "--max-batch", 8, expect=71)
+        compiled(small, "--ctx-size", 512, "--max-batch", knobs["--max-batch"])
+        compiled(small, "--ctx-size", 512, "--max-batch", int(knobs["--max-batch"]) + 1, expect=71)
+        compiled(small, *options, "--kv-type", knobs["--kv-type"])
+        # The device is asked for the same bytes.
+        env = environment(LLCUDA_FAKE_MEMORY=needs["total_bytes"])
+        command = ("run", self.plan(path, *options), "--ids", "5", "-n", 1, "--device", "cuda")
+        run("llrt", *command, env=env)
+        done = run("llrt", *command, env={**env, "LLCUDA_FAKE_MEMORY": str(needs["total_bytes"] - 1)}, expect=71)
+        self.assertIn(b"--ctx-size", done.stderr)
+        # Where no knob is enough, none is named.
+        self.assertIn("fewer bits", compiled(needs["reserve_bytes"], *options, expect=71))
+        self.assertIn("such as 14.5GiB", compiled("much", *options, expect=64))
+        run("llcc", "compile", path, "--target", "cpu", "--gpu-memory", "1GiB", "-o", self.folder / "cpu.llcp", expect=64)
 
     def test_other_devices_and_drivers(self):
         _, path = self.model()
@@ -124,6 +182,25 @@ class EmulatedGpu(Case):
         text = run("llrt", "doctor", plan, env=environment()).stdout.decode()
         self.assertRegex(text, r"device +emulated GPU, architecture sm_0")
         self.assertIn("plan: gpu", text)
+
+    def test_dump_of_every_launch(self):
+        _, path = self.model()
+        plan, folder = self.plan(path), self.folder / "dump" / "ed"
+        plain = self.gpu_logits(plan)
+        self.assertTrue(np.array_equal(plain, self.gpu_logits(plan, "--dump-tensors", folder)))
+        files = sorted(folder.iterdir())
+        self.assertTrue(files and files[0].name.startswith("00000-"), files)
+        tensors, rows = read_safetensors(files[-1]), len(self.ids)
+        self.assertTrue(np.array_equal(tensors[max(tensors)], plain))  # the last launch is the product that gives logits
+        self.assertTrue(all(re.fullmatch(r"\d{4} \w+ %\S+", name) for name in tensors), list(tensors))
+        self.assertGreater(len(tensors), 10)
+        self.assertTrue(all(np.isfinite(v).all() and len(v) == rows for v in tensors.values() if v.dtype == np.float32))
+        self.assertTrue(any(v.dtype == np.uint8 for v in tensors.values()))
+        cpu = ("--ids", "5", "-n", 1, "--dump-tensors", self.folder / "none")
+        self.assertIn(b"only GPUs", run("llrt", "run", plan, *cpu, "--device", "cpu", expect=69).stderr)
+        (self.folder / "file").touch()
+        self.assertIn(b"cannot make the folder", run("llrt", "run", plan, "--ids", "5", "-n", 1, "--device", "cuda", "--dump-tensors",
+                                                     self.folder / "file" / "x", env=environment(), expect=73).stderr)
 
     def test_times_of_launches(self):
         _, path = self.model()
