@@ -29,6 +29,7 @@ class WrappedOption : public Option {
     return option_->excludes(static_cast<WrappedOption*>(other)->get()), this;
   }
   Option* excludes(const std::string& other) override { return option_->excludes(other), this; }
+  Option* needs(Option* other) override { return option_->needs(static_cast<WrappedOption*>(other)->get()), this; }
 
  private:
   ::CLI::Option* option_;

@@ -49,6 +49,7 @@ class Option {
   virtual Option* take_all() = 0;                            // may be given several times
   virtual Option* excludes(Option* other) = 0;
   virtual Option* excludes(const std::string& other) = 0;
+  virtual Option* needs(Option* other) = 0;
 };
 
 class App {
