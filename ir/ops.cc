@@ -12,7 +12,9 @@ namespace ll::ir {
 
 namespace op_rows {
 extern const OpDef input, weight, constant, kv_cache, embed, rms_norm, linear, add, mul, activation, rope, kv_write,
-    attention, gather_rows, slice, quantize, merged_linear, gated_linear, linear_add, norm_quantize, rope_kv_write;
+    attention, gather_rows, slice, quantize, merged_linear, gated_linear, linear_add, norm_quantize, rope_kv_write,
+    norm_linear, norm_merged_linear, norm_gated_linear, norm_gated_linear_quantize, quantize_linear,
+    quantize_linear_add, norm_qkv_rope_kv_write;
 }
 
 std::span<const OpDef* const> ops() {
@@ -23,7 +25,9 @@ std::span<const OpDef* const> ops() {
       // What front ends build.
       &embed, &rms_norm, &linear, &add, &mul, &activation, &rope, &kv_write, &attention, &gather_rows,
       // What passes make of them.
-      &slice, &quantize, &merged_linear, &gated_linear, &linear_add, &norm_quantize, &rope_kv_write};
+      &slice, &quantize, &merged_linear, &gated_linear, &linear_add, &norm_quantize, &rope_kv_write, &norm_linear,
+      &norm_merged_linear, &norm_gated_linear, &norm_gated_linear_quantize, &quantize_linear, &quantize_linear_add,
+      &norm_qkv_rope_kv_write};
   return kOps;
 }
 

@@ -150,9 +150,10 @@ class Verifier {
     }
     return {};
   }
-  // kv_write and its fused forms: a cache goes in first and comes out last.
+  // kv_write and its fused forms: a cache goes in and comes out last.
   bool is_write(const Op& op) const {
-    return !op.operands.empty() && is_kv(g_.type(op.operands[0])) && is_kv(op.results.back().type);
+    const auto is_cache = [&](Value v) { return is_kv(g_.type(v)); };
+    return std::any_of(op.operands.begin(), op.operands.end(), is_cache) && is_kv(op.results.back().type);
   }
 
   Status result() {

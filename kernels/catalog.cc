@@ -16,6 +16,7 @@ constexpr IndexOperand kGatherIndices[] = {{1, "rows"}};
 constexpr IndexOperand kRopeIndices[] = {{1, "positions"}};
 constexpr IndexOperand kKvWriteIndices[] = {{3, "slots"}};
 constexpr IndexOperand kRopeKvWriteIndices[] = {{2, "positions"}, {3, "slots"}};
+constexpr IndexOperand kNormQkvIndices[] = {{6, "positions"}, {7, "slots"}};
 constexpr IndexOperand kAttentionIndices[] = {{2, "positions"}, {3, "sequences"}, {4, "block_table"}};
 
 // clang-format off
@@ -39,6 +40,9 @@ constexpr Kernel kKernels[] = {
      ref::check_kv_write, nullptr, ref::cost_kv_write, 0, kKvWriteIndices},
     {"rope_kv_write", "rope_kv_write", {ref::rope_kv_write, avx2::rope_kv_write},
      ref::check_rope_kv_write, ref::scratch_rope_kv_write, ref::cost_rope_kv_write, -1, kRopeKvWriteIndices},
+    {"norm_qkv_rope_kv_write", "norm_qkv_rope_kv_write", {ref::norm_qkv_rope_kv_write, nullptr},
+     ref::check_norm_qkv_rope_kv_write, ref::scratch_norm_qkv_rope_kv_write, ref::cost_norm_qkv_rope_kv_write, -1,
+     kNormQkvIndices},
     {"attention", "attention", {ref::attention, avx2::attention, nullptr, avx512::attention},
      ref::check_attention, ref::scratch_attention, ref::cost_attention, -1, kAttentionIndices},
     {"gather_rows", "gather_rows", {ref::gather_rows, nullptr},

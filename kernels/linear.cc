@@ -32,6 +32,31 @@ constexpr Kernel row(std::string_view name, std::string_view op) {
           kForm == kAdd ? 2 : -1};
 }
 
+template <LinearForm kForm, bool kNorm, bool kToQ8A>
+Status check_quantizing(const LaunchSpec& spec) {
+  return ref::check_quantizing(spec, kForm, kNorm, kToQ8A);
+}
+template <LinearForm kForm, bool kNorm>
+Cost cost_quantizing(const LaunchSpec& spec) {
+  return ref::cost_quantizing(spec, kForm, kNorm);
+}
+template <LinearForm kForm, bool kNorm>
+void scalar_quantizing(const KernelCall& call) {
+  ref::quantizing(call, kForm, kNorm);
+}
+
+// For GPUs, where a launch costs as much as a small kernel.
+template <LinearForm kForm, bool kNorm, bool kToQ8A = false>
+constexpr Kernel quantizing_row(std::string_view name) {
+  return {name,
+          name,
+          {scalar_quantizing<kForm, kNorm>, nullptr},
+          check_quantizing<kForm, kNorm, kToQ8A>,
+          ref::scratch_quantizing,
+          cost_quantizing<kForm, kNorm>,
+          kForm == kAdd ? 2 : -1};
+}
+
 constexpr IndexOperand kEmbedIndices[] = {{1, "tokens"}};
 
 constexpr Kernel kKernels[] = {
@@ -44,6 +69,12 @@ constexpr Kernel kKernels[] = {
     row<kMerged, true>("merged_linear_q8", "merged_linear"),
     row<kGated, true>("gated_linear_q8", "gated_linear"),
     row<kAdd, true>("linear_add_q8", "linear_add"),
+    quantizing_row<kLinear, true>("norm_linear"),
+    quantizing_row<kMerged, true>("norm_merged_linear"),
+    quantizing_row<kGated, true>("norm_gated_linear"),
+    quantizing_row<kGated, true, true>("norm_gated_linear_quantize"),
+    quantizing_row<kLinear, false>("quantize_linear"),
+    quantizing_row<kAdd, false>("quantize_linear_add"),
 };
 
 }  // namespace

@@ -15,6 +15,7 @@ Status quantize_activations(ir::Graph&, PassContext&);
 Status fuse_norm_quantize(ir::Graph&, PassContext&);
 Status choose_layouts(ir::Graph&, PassContext&);
 Status bind_sizes(ir::Graph&, PassContext&);
+Status fuse_activations(ir::Graph&, PassContext&);
 Status select_kernels(ir::Graph&, PassContext&);
 Status schedule(ir::Graph&, PassContext&);
 Status plan_memory(ir::Graph&, PassContext&);

@@ -26,6 +26,8 @@ std::span<const Pass> passes() {
       {"fuse_norm_quantize", "after quantize_activations, which makes its roots", fuse_norm_quantize, kGraph, true},
       {"choose_layouts", "last for the graph: who reads a weight, and how, is settled", choose_layouts},
       {"bind_sizes", "first for a bucket: kernels check, and memory needs, largest sizes", bind_sizes, kBucket},
+      {"fuse_activations", "after bind_sizes and choose_layouts: it is for one row and for weights as GPUs read them",
+       fuse_activations, kBucket, true},
       {"select_kernels", "before plan_memory, which asks the kernel what it can do in place", select_kernels, kBucket},
       {"schedule", "before plan_memory: lifetimes follow from the order", schedule, kBucket},
       {"plan_memory", "last: nothing may move afterwards", plan_memory, kBucket},

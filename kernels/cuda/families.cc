@@ -27,6 +27,13 @@ constexpr Family kFamilies[] = {
     {"merged_linear_q8", lower_merged_linear_q8},
     {"gated_linear_q8", lower_gated_linear_q8},
     {"linear_add_q8", lower_linear_add_q8},
+    {"norm_linear", lower_norm_linear},
+    {"norm_qkv_rope_kv_write", lower_norm_qkv_rope_kv_write},
+    {"norm_merged_linear", lower_norm_merged_linear},
+    {"norm_gated_linear", lower_norm_gated_linear},
+    {"norm_gated_linear_quantize", lower_norm_gated_linear_quantize},
+    {"quantize_linear", lower_quantize_linear},
+    {"quantize_linear_add", lower_quantize_linear_add},
 };
 
 }  // namespace

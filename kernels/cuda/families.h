@@ -28,6 +28,13 @@ Status lower_linear_q8(const PlacedLaunch&, const Target&, const Tuning&, std::v
 Status lower_merged_linear_q8(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
 Status lower_gated_linear_q8(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
 Status lower_linear_add_q8(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_norm_linear(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_norm_merged_linear(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_norm_gated_linear(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_norm_gated_linear_quantize(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_quantize_linear(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_quantize_linear_add(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+Status lower_norm_qkv_rope_kv_write(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
 
 // norm.cc
 Status lower_rms_norm(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);

@@ -70,8 +70,9 @@ struct KernelLaunch {
   std::string note;               // the choice in words, for --print-tiles: "rows 8, split 2, waves 1.3: 12.4 us"
 };
 
-// What a tuning file or a flag overrides: "gemv.rows" = 4. Unknown keys are an error where they are read.
+// What a tuning file overrides: "linear.ahead" = 2. Its keys are those of tuning_keys().
 using Tuning = std::map<std::string, int64_t, std::less<>>;
+std::span<const std::string_view> tuning_keys();
 
 // A launch as families see it: also how far apart the rows of its inputs lie, which is more than a row where the input
 // is a slice of a wider tensor. Outputs are dense.

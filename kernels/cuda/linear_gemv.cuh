@@ -7,18 +7,34 @@
 // of its row, so the activation words that a warp reads from shared memory are broadcasts, and weights arrive as 16
 // bytes a lane, 128 bytes of each tile together. The tiles' sums meet in shared memory and are added in order.
 //
-// C: of linear_parts.cuh, and kRowTiles: row tiles of 8 that a block takes one after another (of kGated pairs of gate
-// and up, so it is even); kAhead: units that a lane has on their way, 1 or 2; kGroupsToWord: 1 where a part's format
-// has halves, else 2. kThreads = 32 * kWarps. Grid: (row blocks of all parts, tokens). Moves the weights once, 1.25 K
-// of activations a block, 4 bytes a row.
+// With kActivations other than kQuantized every block quantizes the token itself, the same bits as quantize and
+// norm_quantize of norm.cuh, so that no kernel runs between the products of a step of one token; with kToQ8A a block's
+// rows leave it as q8a.
+//
+// C: of linear_parts.cuh, and
+//   kRowTiles      row tiles of 8 of a block (of kGated pairs of gate and up, so it is even)
+//   kRowWarps      into which they are cut; each warp takes its tiles one after another
+//   kAhead         units that a lane has on their way, 1 or 2
+//   kGroupsToWord  1 where a part's format has halves, else 2
+//   kActivations   GemvActivations; of kNormed kEps and kNormThreads, the block of norm.cuh, whose order of sums is
+//   kept kXAligned      of f32 x: rows start at multiples of 16 bytes kToQ8A         y is q8a; row blocks hold
+//   multiples of 32 rows kRope          the rows are q, k and v: rope_kv_write of rope.cuh follows, with its constants;
+//   row blocks divide heads
+// kThreads = 32 * kRowWarps * warps along K. Grid: (row blocks of all parts, tokens). Moves the weights once, 1.25 K of
+// activations (4 K of f32 ones, once more and 4 K of weights where normed) a block, 4 bytes a row.
 #pragma once
 
 #include "linear_format.cuh"
 #include "linear_parts.cuh"
 #include "prim/block.cuh"
 #include "prim/dot.cuh"
+#include "q8a.cuh"
+#include "rope.cuh"
 
 namespace ll::cuda {
+
+// kQuantized: in[0] is q8a. Otherwise f32; kNormed: normed by in[1] first.
+enum GemvActivations : int { kQuantized, kPlain, kNormed };
 
 // Shared memory of a block.
 template <class C>
@@ -28,6 +44,16 @@ struct GemvShared {
   U32x4* groups;  // [kTiles][8] or, for formats with one word to fold, two to a U32x4
   float* sums;    // [kRowTiles][kTiles][8]
 };
+
+// Keeps group g of the token.
+template <class C, class F>
+DEVICE void keep_group(const GemvShared<C>& shared, int g, const TokenGroup& group) {
+  if constexpr (F::kHalves) {
+    shared.groups[g] = {bits<u32>(group.scale), group.fold[0], group.fold[1], 0};
+  } else {
+    reinterpret_cast<U32x2*>(shared.groups)[g] = {bits<u32>(group.scale), group.fold[0]};
+  }
+}
 
 // Activations of one token to shared memory, zeros past K.
 template <class C, class F>
@@ -51,11 +77,56 @@ DEVICE void stage_token(const u8* x, const GemvShared<C>& shared) {
       group = token_group<F>(scale, static_cast<i16>(sums), static_cast<i16>(sums >> 16), g % F::kGroups);
     }
     shared.codes[2 * g] = low, shared.codes[2 * g + 1] = high;
-    if constexpr (F::kHalves) {
-      shared.groups[g] = {bits<u32>(group.scale), group.fold[0], group.fold[1], 0};
-    } else {
-      reinterpret_cast<U32x2*>(shared.groups)[g] = {bits<u32>(group.scale), group.fold[0]};
+    keep_group<C, F>(shared, g, group);
+  }
+}
+
+// 1 / sqrt(mean square + eps) of x, summed as norm.cuh does it: by kNormThreads threads, of which each of ours plays
+// several. One barrier.
+template <class C>
+DEVICE float norm_factor(const float* x, float* sums) {
+  constexpr int kWarps = C::kThreads / kWarp, kNormWarps = C::kNormThreads / kWarp, kChunk = 4 * C::kNormThreads;
+  for (int w = warp(); w < kNormWarps; w += kWarps) {
+    float squares = 0.0f;
+#pragma unroll 4
+    for (int column = 4 * (w * kWarp + lane()); column < C::kColumns; column += kChunk) {
+      const Piece<4> p = load_piece<4, C::kXAligned != 0>(x + column);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) squares = fma(p.v[i], p.v[i], squares);
     }
+    squares = warp_sum(squares);
+    if (lane() == 0) sums[w] = squares;
+  }
+  sync_block();
+  float sum = sums[0];
+#pragma unroll
+  for (int w = 1; w < kNormWarps; ++w) sum += sums[w];
+  const float mean = sum / static_cast<float>(C::kColumns);
+  return reciprocal_root(mean + float_constant(C::kEps));
+}
+
+// stage_token of f32 activations.
+template <class C, class F>
+DEVICE void quantize_token(const float* x, const float* norm, float* norm_sums, const GemvShared<C>& shared) {
+  constexpr int kLanes = GemvShared<C>::kTiles * kTileGroups * 8;  // 4 values each; whole warps
+  float factor = 1.0f;
+  if constexpr (C::kActivations == kNormed) factor = norm_factor<C>(x, norm_sums);
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < kLanes; i += C::kThreads) {
+    const int column = 4 * i;
+    Piece<4> p{};
+    if (column < C::kColumns) {
+      p = load_piece<4, C::kXAligned != 0>(x + column);
+      if constexpr (C::kActivations == kNormed) {
+        const Piece<4> scale = load_piece<4, true>(norm + column);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) p.v[j] = p.v[j] * factor * scale.v[j];
+      }
+    }
+    const Q8aPiece q = quantize_piece(p);
+    reinterpret_cast<u32*>(shared.codes)[i] = q.codes;
+    const int other = shuffle_xor(q.sum, 4);
+    if (i % 8 == 0) keep_group<C, F>(shared, i / 8, token_group<F>(q.scale, q.sum, other, i / 8 % F::kGroups));
   }
 }
 
@@ -121,14 +192,17 @@ DEVICE float dot_pair(float sum, const Codes<F> (&codes)[4], const Scales<F>& sc
   return dot_group<C, F, 2 * kPair + 1>(sum, odd, scales, shared, group + 2 * kPair + 1);
 }
 
-template <class C, class F>
-DEVICE void gemv_rows(const Part& part, const GemvShared<C>& shared, const u8* x) {
-  constexpr int kTiles = GemvShared<C>::kTiles, kWarps = C::kThreads / kWarp;
+// stage: brings the token to shared memory.
+template <class C, class F, class Stage>
+DEVICE void gemv_rows(const Part& part, const GemvShared<C>& shared, const Stage& stage) {
+  constexpr int kTiles = GemvShared<C>::kTiles, kWarps = C::kThreads / kWarp / C::kRowWarps;  // along K
   constexpr int kIterations = (kTiles + 4 * kWarps - 1) / (4 * kWarps);
   constexpr int kPairs = C::kForm == kGated ? 2 : 1;
-  const int row = lane() % 8, first_tile = 4 * warp() + lane() / 8, first_row_tile = part.first_row / kTileRows;
+  constexpr int kOwnTiles = C::kRowTiles / C::kRowWarps;
+  const int row = lane() % 8, first_tile = 4 * (warp() % kWarps) + lane() / 8;
+  const int first_row_tile = part.first_row / kTileRows, first_own = warp() / kWarps * kOwnTiles;
   const int row_tiles =
-      minimum((part.rows + kTileRows - 1) / kTileRows - first_row_tile, C::kRowTiles / kPairs) * kPairs;
+      minimum(((part.rows + kTileRows - 1) / kTileRows - first_row_tile) * kPairs, first_own + kOwnTiles);
   // Where this lane is: a unit of a tile, of the row tile that is so many further than the block's first. Lanes past
   // the last tile take it again; their sums are not kept. Offsets fit 32 bits: lower() says so.
   struct Place {
@@ -161,10 +235,11 @@ DEVICE void gemv_rows(const Part& part, const GemvShared<C>& shared, const u8* x
   };
 
   // Weights do not depend on the activations: they are on their way while these are staged.
-  Place now{0, first_tile, 0, 0};
+  Place now{first_own, first_tile, 0, 0};
   find(now);
   Place next = now;
-  bool more = true;
+  bool more = first_own < row_tiles;
+  bool on = more;
 #pragma unroll
   for (int i = 0; i < C::kAhead; ++i) {
     if (more) {
@@ -172,11 +247,10 @@ DEVICE void gemv_rows(const Part& part, const GemvShared<C>& shared, const u8* x
       more = advance(next);
     }
   }
-  stage_token<C, F>(x, shared);
+  stage();
   sync_block();
 
   float sum = 0;
-  bool on = true;
 #pragma unroll 1
   while (on) {
 #pragma unroll
@@ -204,6 +278,56 @@ DEVICE void gemv_rows(const Part& part, const GemvShared<C>& shared, const u8* x
   }
 }
 
+// Inputs of norm_qkv_rope_kv_write.
+enum QkvInput : int { kQkvPositions = 6, kQkvSlots = 7, kQkvFrequencies = 8 };
+
+// The workspace of kRope: a counter of arrivals for each token and head, then rows [T, kHeadsOut * kHeadDim] as the
+// products leave them. C: kHeadsOut (query, key and value heads), kCounterBytes.
+template <class C>
+DEVICE float* raw_row(const Args& args, int token) {
+  return reinterpret_cast<float*>(static_cast<u8*>(args.workspace) + C::kCounterBytes) +
+         i64{token} * (C::kHeadsOut * C::kHeadDim);
+}
+
+// The last block of a head to come here rotates it and puts it where it belongs, as rope_kv_write does.
+template <class C>
+DEVICE void rope_head(const Args& args, int column, int token) {
+  constexpr int kArrivals = C::kHeadDim / (C::kRowTiles * kTileRows);
+  SHARED(u32, is_last, 1);
+  SHARED(float, cosines, C::kPairs > 0 ? C::kPairs : 1);
+  SHARED(float, sines, C::kPairs > 0 ? C::kPairs : 1);
+  SHARED(float, head, C::kHeadDim);
+  const int h = column / C::kHeadDim, plane = h - C::kQueryHeads;
+  fence();
+  sync_block();
+  if (threadIdx.x == 0) {
+    u32* counter = static_cast<u32*>(args.workspace) + token * C::kHeadsOut + h;
+    is_last[0] = atomic_add(counter, 1u) + 1u == static_cast<u32>(kArrivals) ? 1u : 0u;
+    if (is_last[0] != 0) *counter = 0;
+  }
+  sync_block();
+  if (is_last[0] == 0) return;
+  fence();
+  const float* raw = raw_row<C>(args, token) + h * C::kHeadDim;
+  for (int d = static_cast<int>(threadIdx.x); d < C::kHeadDim; d += C::kThreads) head[d] = load_fresh(raw + d);
+  rope_factors<C>(static_cast<const int*>(args.in[kQkvPositions])[token],
+                  static_cast<const float*>(args.in[kQkvFrequencies]), cosines, sines);
+  if (plane < 0) {
+    float* y = static_cast<float*>(args.out[0]) + i64{token} * C::kYStride + h * C::kHeadDim;
+    for (int d = static_cast<int>(threadIdx.x); d < C::kHeadDim; d += C::kThreads) {
+      y[d] = rotated<C>(head, d, cosines, sines);
+    }
+  } else if (warp() == 0) {
+    const int slot = static_cast<const int*>(args.in[kQkvSlots])[token];
+    u8* row = static_cast<u8*>(args.out[1]) + kv_offset<C>(slot, plane);
+    if (plane < C::kPlanes / 2) {
+      store_kv_row<C>(row, [&](int d) { return rotated<C>(head, d, cosines, sines); });
+    } else {
+      store_kv_row<C>(row, [&](int d) { return head[d]; });
+    }
+  }
+}
+
 template <class C>
 __device__ void linear_gemv(const Args& args) {
   constexpr int kTiles = GemvShared<C>::kTiles, kPairs = C::kForm == kGated ? 2 : 1;
@@ -215,7 +339,17 @@ __device__ void linear_gemv(const Args& args) {
   const GemvShared<C> shared{codes, groups, sums};
   const Part part = find_part<C, C::kRowTiles / kPairs * kTileRows>(args, static_cast<int>(blockIdx.x));
   const u8* x = static_cast<const u8*>(args.in[0]) + i64{token} * C::kXBytes;
-  with_type<C>(part, [&](auto type) { gemv_rows<C, Tile8<type.value>>(part, shared, x); });
+  with_type<C>(part, [&](auto type) {
+    using F = Tile8<type.value>;
+    gemv_rows<C, F>(part, shared, [&] {
+      if constexpr (C::kActivations == kQuantized) {
+        stage_token<C, F>(x, shared);
+      } else {
+        // The sums of products are not there yet.
+        quantize_token<C, F>(reinterpret_cast<const float*>(x), static_cast<const float*>(args.in[1]), sums, shared);
+      }
+    });
+  });
   sync_block();
   constexpr int kRows = C::kRowTiles / kPairs * kTileRows;
   for (int i = static_cast<int>(threadIdx.x); i < kRows; i += C::kThreads) {
@@ -228,8 +362,16 @@ __device__ void linear_gemv(const Args& args) {
 #pragma unroll 8
       for (int b = 0; b < kTiles; ++b) total[p] += of_row[b * kTileRows];
     }
-    finish<C>(args, part, token, row, total[0], total[kPairs - 1]);
+    if constexpr (C::kRope != 0) {
+      raw_row<C>(args, token)[part.column + row] = finished<C>(args, part, token, row, total[0], 0.0f);
+    } else if constexpr (C::kToQ8A != 0 && C::kForm != kGate) {
+      u8* y = static_cast<u8*>(args.out[0]) + i64{token} * C::kYStride * 4;
+      store_q8a_value<C::kRows0>(y, row, finished<C>(args, part, token, row, total[0], total[kPairs - 1]));
+    } else {
+      finish<C>(args, part, token, row, total[0], total[kPairs - 1]);
+    }
   }
+  if constexpr (C::kRope != 0) rope_head<C>(args, part.column + part.first_row, token);
 }
 
 }  // namespace ll::cuda

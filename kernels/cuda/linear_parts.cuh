@@ -124,7 +124,7 @@ DEVICE void with_type(const Part& part, Body body) {
 
 // y[token][row of the part] from its sum; of kGated from gate and up.
 template <class C>
-DEVICE void finish(const Args& args, const Part& part, int token, int row, float sum, float up) {
+DEVICE float finished(const Args& args, const Part& part, int token, int row, float sum, float up) {
   float value = sum;
   if constexpr (C::kBias > 0) value += part.bias[row];
   if constexpr (C::kForm == kGated) {
@@ -134,15 +134,21 @@ DEVICE void finish(const Args& args, const Part& part, int token, int row, float
   if constexpr (C::kForm == kAddResidual) {
     value += static_cast<const float*>(args.in[C::kResidual])[i64{token} * C::kResidualStride + row];
   }
-  if constexpr (C::kForm == kGate || C::kForm == kUp) {
-    float* gate = static_cast<float*>(args.workspace) + i64{token} * C::kRows0 + row;
-    if constexpr (C::kForm == kGate) {
-      *gate = value;
-      return;
-    }
-    value = activate<C::kAct>(*gate) * value;
+  if constexpr (C::kForm == kUp) {
+    value = activate<C::kAct>(static_cast<const float*>(args.workspace)[i64{token} * C::kRows0 + row]) * value;
   }
-  static_cast<float*>(args.out[0])[i64{token} * C::kYStride + part.column + row] = value;
+  return value;
+}
+
+// Keeps it.
+template <class C>
+DEVICE void finish(const Args& args, const Part& part, int token, int row, float sum, float up) {
+  const float value = finished<C>(args, part, token, row, sum, up);
+  if constexpr (C::kForm == kGate) {
+    static_cast<float*>(args.workspace)[i64{token} * C::kRows0 + row] = value;
+  } else {
+    static_cast<float*>(args.out[0])[i64{token} * C::kYStride + part.column + row] = value;
+  }
 }
 
 template <class C>

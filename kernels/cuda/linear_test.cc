@@ -89,8 +89,10 @@ TEST_P(CudaLinear, BitsDoNotDependOnKernelTileOrBatch) {
     const int64_t distances[] = {q8a_row_bytes(k), 0};
     const PlacedLaunch spec{{in, out, Attrs()}, distances};
     std::vector<KernelLaunch> launches;
-    std::vector<Tuning> choices = {{{"linear.kernel", 1}, {"linear.ahead", 1}},
-                                   {{"linear.kernel", 1}, {"linear.warps", 3}, {"linear.ahead", 2}}};
+    std::vector<Tuning> choices = {
+        {{"linear.kernel", 1}, {"linear.ahead", 1}},
+        {{"linear.kernel", 1}, {"linear.warps", 3}, {"linear.ahead", 2}},
+        {{"linear.kernel", 1}, {"linear.warps", 2}, {"linear.row_warps", 2}, {"linear.row_tiles", 4}}};
     for (const int64_t tile : {0, 2, 4, 7}) choices.push_back({{"linear.kernel", 2}, {"linear.tile", tile}});
     std::vector<Instance> instances;
     for (const Tuning& tuning : choices) {
@@ -130,6 +132,52 @@ TEST_P(CudaLinear, BitsDoNotDependOnKernelTileOrBatch) {
       }
     }
   }
+}
+
+// What a step of one token runs gives the bits of what a longer one runs kernel by kernel: the norm, the gated product
+// by mma and the quantization of its rows.
+TEST_P(CudaLinear, KernelsThatQuantizeGiveTheBitsOfThoseTheyStandFor) {
+  const DType dtype = GetParam();
+  const int64_t block = find_format(dtype)->block_elements, k = block == 32 ? 1376 : 1280, n = 96, tokens = 3;
+  Memory w_gate = weight(dtype, n, k), w_up = weight(dtype, n, k), x(4 * tokens * k), norm(4 * k);
+  for (int64_t i = 0; i < tokens * k; ++i) x.floats()[i] = normal_(random_);
+  for (int64_t i = 0; i < k; ++i) norm.floats()[i] = normal_(random_);
+  const Dim t(Symbol::kT, tokens);
+  const TensorType f32_x{DType::kF32, Layout::kRows, 2, {t, Dim(k)}}, q8a_x{DType::kQ8A, Layout::kRows, 2, {t, Dim(k)}},
+      f32_norm{DType::kF32, Layout::kRows, 1, {Dim(k)}}, weights{dtype, Layout::kTile8, 2, {Dim(n), Dim(k)}},
+      f32_y{DType::kF32, Layout::kRows, 2, {t, Dim(n)}}, q8a_y{DType::kQ8A, Layout::kRows, 2, {t, Dim(n)}};
+  const Attr attrs[] = {{"eps", 1e-5}, {"act", std::string_view("silu")}};
+  Memory x8(tokens * q8a_row_bytes(k)), y(4 * tokens * n), want(tokens * q8a_row_bytes(n)), got = want,
+                                                                                            step(sizeof(StepSizes));
+  const StepSizes sizes{static_cast<int>(tokens), 0, 0, 0};
+  std::memcpy(step.data(), &sizes, sizeof sizes);
+
+  const auto launch = [&](std::string_view kernel, const std::vector<TensorType>& in, const std::vector<Memory*>& given,
+                          const TensorType& out, Memory& into, const Tuning& tuning) {
+    std::vector<int64_t> distances;
+    for (const TensorType& type : in) {
+      distances.push_back(type.layout != Layout::kRows ? 0 : row_bytes(type.dtype, type.rank == 1 ? 1 : k));
+    }
+    if (kernel == "quantize") distances = {4 * n};
+    std::vector<KernelLaunch> launches;
+    const Status lowered =
+        find_family(kernel)->lower({{in, {&out, 1}, Attrs(attrs)}, distances}, Target{}, tuning, launches);
+    ASSERT_TRUE(lowered) << kernel << ": " << lowered.error().message;
+    ASSERT_EQ(launches.size(), 1u);
+    ASSERT_TRUE(emulator_->prepare({&launches[0].instance, 1}));
+    Args args{};
+    for (size_t i = 0; i < given.size(); ++i) args.in[i] = given[i]->data();
+    args.out[0] = into.data();
+    args.step = reinterpret_cast<const StepSizes*>(step.data());
+    const Status ran = emulator_->launch(launches[0], args, 3);
+    ASSERT_TRUE(ran) << kernel << ": " << ran.error().message;
+  };
+  launch("norm_quantize", {f32_x, f32_norm}, {&x, &norm}, q8a_x, x8, {});
+  launch("gated_linear_q8", {q8a_x, weights, weights}, {&x8, &w_gate, &w_up}, f32_y, y, {{"linear.kernel", 2}});
+  launch("quantize", {f32_y}, {&y}, q8a_y, want, {});
+  launch("norm_gated_linear_quantize", {f32_x, f32_norm, weights, weights}, {&x, &norm, &w_gate, &w_up}, q8a_y, got,
+         {});
+  EXPECT_EQ(std::memcmp(got.data(), want.data(), static_cast<size_t>(want.bytes)), 0);
 }
 
 std::vector<DType> block_formats() {

@@ -25,6 +25,13 @@ Result<int64_t> rows_are_tokens(const TensorType& type) {
   return unsupported("rows of {}, expected T or R of them", check::describe(type));
 }
 
+std::span<const std::string_view> tuning_keys() {
+  static constexpr std::string_view kKeys[] = {
+      "attention.blocks", "attention.shared", "linear.ahead", "linear.kernel",       "linear.row_tiles",
+      "linear.row_warps", "linear.tile",      "linear.warps", "linear_float.tokens", "linear_float.warps"};
+  return kKeys;
+}
+
 int64_t tuned(const Tuning& tuning, std::string_view key, int64_t otherwise) {
   const auto found = tuning.find(key);
   return found == tuning.end() ? otherwise : found->second;

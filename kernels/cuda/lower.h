@@ -30,6 +30,16 @@ Result<int64_t> rows_are_tokens(const TensorType& type);
 // KvType of kernels/cuda/kv_store.cuh.
 int64_t kv_type(DType dtype);
 
+// The constants that rope.cuh and kv_store.cuh ask for: of the rotation by `inv_freq` with the launch's attributes, and
+// of the cache.
+using Constants = std::vector<std::pair<std::string, int64_t>>;
+void add_rotation(const PlacedLaunch& spec, const TensorType& inv_freq, int64_t head_dim, Constants& constants);
+void add_cache(const TensorType& kv, Constants& constants);
+
+// Threads that sum the squares of a row in rms_norm: from the row length alone, because the order of the sum follows
+// from it. `vector`: columns a thread takes at once.
+int norm_threads(int64_t columns, int64_t vector);
+
 // value of a tuning key, `otherwise` where it is not set.
 int64_t tuned(const Tuning& tuning, std::string_view key, int64_t otherwise);
 

@@ -4,13 +4,13 @@
 #include "kernels/cuda/lower.h"
 
 namespace ll::cuda {
-namespace {
 
-// Two vectors a thread: one row of a decode step is latency, not bandwidth. From the row length alone, because the
-// order of the sum follows from it.
+// Two vectors a thread: one row of a decode step is latency, not bandwidth.
 int norm_threads(int64_t columns, int64_t vector) {
   return static_cast<int>(std::clamp<int64_t>(round_up(columns / vector / 2, 32), 32, 1024));
 }
+
+namespace {
 
 Status lower_norm(bool quantize, const PlacedLaunch& spec, std::vector<KernelLaunch>& out) {
   const TensorType& x = spec.in[0];

@@ -10,72 +10,9 @@
 #pragma once
 
 #include "prim/block.cuh"
-#include "prim/math.cuh"
-#include "prim/memory.cuh"
+#include "q8a.cuh"
 
 namespace ll::cuda {
-
-template <int kVector>
-struct Piece {
-  float v[kVector];
-};
-
-// kAligned: 16 bytes at once.
-template <int kVector, bool kAligned>
-DEVICE Piece<kVector> load_piece(const float* x) {
-  Piece<kVector> p;
-  if constexpr (kVector == 4 && kAligned) {
-    const F32x4 all = *reinterpret_cast<const F32x4*>(x);
-    p.v[0] = all.x, p.v[1] = all.y, p.v[2] = all.z, p.v[3] = all.w;
-  } else {
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) p.v[i] = x[i];
-  }
-  return p;
-}
-
-template <int kVector, bool kAligned>
-DEVICE void store_piece(float* y, const Piece<kVector>& p) {
-  if constexpr (kVector == 4 && kAligned) {
-    *reinterpret_cast<F32x4*>(y) = {p.v[0], p.v[1], p.v[2], p.v[3]};
-  } else {
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) y[i] = p.v[i];
-  }
-}
-
-// The q8a block that 8 neighbouring lanes hold, 4 values each, `column` the first of this lane's. The whole warp comes
-// here; lanes with `inside` false take part in the shuffles alone.
-template <int kColumns>
-DEVICE void store_q8a(u8* row, int column, const Piece<4>& p, bool inside) {
-  u32 largest = 0;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    // As integers, so that infinities and NaN are the largest.
-    const u32 size = bits<u32>(p.v[i]) & 0x7fffffffu;
-    largest = size > largest ? size : largest;
-  }
-  largest = warp_max<8>(largest);
-  const bool finite = largest < 0x7f800000u;
-  const bool zero = !finite || bits<float>(largest) < 0x1p-100f;
-  const float scale = zero ? bits<float>(finite ? 0u : 0x7fc00000u) : bits<float>(largest) / 127.0f;
-  const float inverse = zero ? 0.0f : 127.0f / bits<float>(largest);
-  u32 codes = 0;
-  int sum = 0;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const int code = zero ? 0 : round_to_int(p.v[i] * inverse);
-    codes |= (static_cast<u32>(code) & 0xffu) << (8 * i);
-    sum += code;
-  }
-  sum = warp_sum<4>(sum);
-  if (!inside) return;
-  *reinterpret_cast<u32*>(row + column) = codes;
-  if (column % 32 == 0) *reinterpret_cast<float*>(row + kColumns + column / 32 * 4) = scale;
-  if (column % 16 == 0) {
-    *reinterpret_cast<i16*>(row + kColumns + kColumns / 32 * 4 + column / 16 * 2) = static_cast<i16>(sum);
-  }
-}
 
 // C: kColumns, kVector (1, 4), kAligned, kRowsAreTokens, kQuantize, kEps, kStrideX, kStrideY (bytes), kThreads.
 // Grid: (rows).

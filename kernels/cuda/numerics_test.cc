@@ -185,6 +185,10 @@ struct Variant {
 };
 const std::vector<Variant>& variants() {
   static const std::vector<Variant> all = {
+      {"norm_gated_linear_quantize", {{"linear.warps", 1}, {"linear.row_warps", 2}, {"linear.row_tiles", 16}}},
+      {"norm_qkv_rope_kv_write", {{"linear.warps", 2}, {"linear.row_tiles", 1}}},
+      {"norm_merged_linear", {{"linear.warps", 2}, {"linear.row_warps", 4}, {"linear.row_tiles", 4}}},
+      {"linear_q8", {{"linear.kernel", 1}, {"linear.warps", 1}, {"linear.row_warps", 2}, {"linear.row_tiles", 2}}},
       {"attention", {{"attention.shared", 1}}},
       {"attention", {{"attention.blocks", 1}}},
       {"attention", {{"attention.shared", 1}, {"attention.blocks", 1000}}},
@@ -193,12 +197,16 @@ const std::vector<Variant>& variants() {
   return all;
 }
 
+Result<cuda::Emulator> open_emulator() {
+  const std::string cache = std::string(LLCUDA_BINARY_DIR) + "/emulated";
+  std::filesystem::create_directories(cache);
+  return cuda::Emulator::open(std::string(LLCUDA_SOURCE_DIR) + "/kernels/cuda", cache);
+}
+
 class CudaNumerics : public testing::TestWithParam<Family> {
  protected:
   void SetUp() override {
-    const std::string cache = std::string(LLCUDA_BINARY_DIR) + "/emulated";
-    std::filesystem::create_directories(cache);
-    Result<cuda::Emulator> opened = cuda::Emulator::open(std::string(LLCUDA_SOURCE_DIR) + "/kernels/cuda", cache);
+    Result<cuda::Emulator> opened = open_emulator();
     if (!opened) GTEST_SKIP() << opened.error().message;
     emulator_.emplace(*std::move(opened));
   }
@@ -270,6 +278,47 @@ TEST_P(CudaNumerics, MatchesReferenceInAnyOrder) {
       ASSERT_TRUE(*got == first) << "differs when the choice is: " << other.front().note;
     }
   }
+}
+
+// Lowers a case and runs it.
+Outputs run_family(cuda::Emulator& emulator, std::string_view kernel, const Case& c) {
+  std::vector<KernelLaunch> launches;
+  const Status lowered = cuda::find_family(kernel)->lower(DeviceSpec(c).view(), cuda::Target{}, {}, launches);
+  EXPECT_TRUE(lowered) << kernel << ": " << lowered.error().message;
+  std::vector<cuda::Instance> instances;
+  for (const KernelLaunch& l : launches) instances.push_back(l.instance);
+  const Status prepared = emulator.prepare(instances);
+  EXPECT_TRUE(prepared) << kernel << ": " << prepared.error().message;
+  Result<Outputs> got = run(emulator, launches, c, 1);
+  EXPECT_TRUE(got) << kernel << ": " << got.error().message;
+  return got ? *std::move(got) : Outputs();
+}
+
+// The queries and the cache that a step of one token makes in one kernel are those that a longer step makes in three.
+TEST(CudaLaws, QkvInOneKernelGivesTheBitsOfItsParts) {
+  Result<cuda::Emulator> emulator = open_emulator();
+  if (!emulator) GTEST_SKIP() << emulator.error().message;
+  int compared = 0;
+  for (const Case& c : make_cases(*find_kernel("norm_qkv_rope_kv_write"))) {
+    if (c.in[5].type.dim(3).value % 8 != 0) continue;  // no kernel of a GPU
+    SCOPED_TRACE(c.name);
+    const Outputs fused = run_family(*emulator, "norm_qkv_rope_kv_write", c);
+    const int64_t k = c.in[0].type.last().value;
+    int64_t width = 0;
+    for (const size_t w : {2, 3, 4}) width += c.in[w].type.dim(0).value;
+    const Dim t = c.in[0].type.dim(0);
+
+    const Case norm{"", {c.in[0], c.in[1]}, {output(type(DType::kQ8A, {t, k}))}, {{"eps", 1e-5}}, {}, {}};
+    Tensor normed{norm.out[0].type, 0, run_family(*emulator, "norm_quantize", norm).at(0)};
+    Case product{"", {normed, c.in[2], c.in[3], c.in[4]}, {}, {{"parts", int64_t{3}}}, {}, {}};
+    product.in.insert(product.in.end(), c.in.begin() + 9, c.in.end());
+    product.out = {output(type(DType::kF32, {t, width}))};
+    Tensor qkv{product.out[0].type, 0, run_family(*emulator, "merged_linear_q8", product).at(0)};
+    const Case rope{"", {c.in[5], qkv, c.in[6], c.in[7], c.in[8]}, c.out, c.attrs, {-1, 0}, {}};
+    EXPECT_TRUE(run_family(*emulator, "rope_kv_write", rope) == fused);
+    ++compared;
+  }
+  EXPECT_GT(compared, 5);
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, CudaNumerics, testing::ValuesIn(cuda::families().begin(), cuda::families().end()),

@@ -19,19 +19,21 @@
 // so that for b = 4 the words of an even group and the next one share their bytes: & 0x0f0f0f0f gives the codes of the
 // first, & 0xf0f0f0f0 those of the second times 16.
 //
-//   format            low  high  scales of row r                                factors of row r           bytes  of
-//   file q4_0, iq4_nl        4     -  -                                              d[8 groups]                 1152
-//   1152 q4_1                4     -  -                                              (d, m)[8 groups]            1280
-//   1280 q5_0                4     1  -                                              d[8 groups]                 1408
-//   1408 q5_1                4     1  -                                              (d, m)[8 groups]            1536
-//   1536 q8_0                8     -  -                                              d[8 groups]                 2176
-//   2176 q2_K                2     -  16 bytes scale | min << 4                      (d, dmin)                    672
-//   672 q3_K                2     1  16 int8 (scale - 32)                           d                            912
-//   880 q4_K                4     -  s[0-3], m[0-3], s[4-7], m[4-7], a byte each    (d, dmin)                   1184
-//   1152 q5_K                4     1  as q4_K                                        (d, dmin)                   1440
-//   1408 q6_K                4     2  16 int8                                        d                           1680
-//   1680 iq4_xs              4     -  8 int8 (scale - 32)                            d                           1104
-//   1088
+// clang-format off
+//   format         low high  scales of row r                                  factors of row r  bytes  of the file
+//   q4_0, iq4_nl     4    -  -                                                d[8 groups]        1152         1152
+//   q4_1             4    -  -                                                (d, m)[8 groups]   1280         1280
+//   q5_0             4    1  -                                                d[8 groups]        1408         1408
+//   q5_1             4    1  -                                                (d, m)[8 groups]   1536         1536
+//   q8_0             8    -  -                                                d[8 groups]        2176         2176
+//   q2_K             2    -  16 bytes scale | min << 4                        (d, dmin)           672          672
+//   q3_K             2    1  16 int8 (scale - 32)                             d                   912          880
+//   q4_K             4    -  s[0-3], m[0-3], s[4-7], m[4-7], a byte each      (d, dmin)          1184         1152
+//   q5_K             4    1  as q4_K                                          (d, dmin)          1440         1408
+//   q6_K             4    2  16 int8                                          d                  1680         1680
+//   iq4_xs           4    -  8 int8 (scale - 32)                              d                  1104         1088
+// clang-format on
+//
 // All rows' scales follow each other, then all rows' factors (f16).
 #pragma once
 

@@ -4,6 +4,11 @@
 //   merged_linear  x, w1 .. wn, [bias1 .. biasn]       y[t] = linear 1 | linear 2 | ..., attribute parts = n
 //   gated_linear   x, w_gate, w_up, [bias, bias]       y = act(linear gate) * linear up, attribute act
 //   linear_add     x, w, residual[T,N], [bias]         y = linear + residual; y may be the residual's memory
+// Where a kernel's name says so, x is f32 and the kernel quantizes it itself, the same bits as `quantize` or
+// `norm_quantize` before it:
+//   norm_linear, norm_merged_linear, norm_gated_linear   x, norm[K], then as above; attribute eps
+//   norm_gated_linear_quantize                           the same, and y is q8a, as `quantize` makes it
+//   quantize_linear, quantize_linear_add                 x, then as above
 // At every level a fused form gives the bits of the kernels it stands for (linear, activation, mul, add).
 #pragma once
 
@@ -45,6 +50,12 @@ Status check_linear(const LaunchSpec& spec, LinearForm form, bool q8);
 uint64_t scratch_linear(const LaunchSpec& spec);  // enough for every level
 Cost cost_linear(const LaunchSpec& spec, LinearForm form);
 void linear(const KernelCall& call, LinearForm form);
+
+// Of kernels that quantize x: `norm` where they norm it first, `to_q8a` where they quantize y.
+Status check_quantizing(const LaunchSpec& spec, LinearForm form, bool norm, bool to_q8a);
+uint64_t scratch_quantizing(const LaunchSpec& spec);
+Cost cost_quantizing(const LaunchSpec& spec, LinearForm form, bool norm);
+void quantizing(const KernelCall& call, LinearForm form, bool norm);
 
 // y[t,d] = table[tokens[t],d], table [V,D] of any weight type and layout.
 Status check_embed(const LaunchSpec& spec);

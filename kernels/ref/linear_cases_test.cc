@@ -95,6 +95,8 @@ Tensor tokens(Random& random, int64_t t, int64_t k, bool q8) {
   return quantized;
 }
 
+constexpr double kNormEps = 1e-5;
+
 struct Shape {
   int64_t n, k, t;
   bool bias, slices;
@@ -127,16 +129,24 @@ Products products(const Weight& w, const std::vector<float>& x, int64_t t) {
 // bias.
 double roundings(int64_t k) { return static_cast<double>(k) / 8 + 16; }
 
+// Activations of a case whose kernel makes them q8a itself: what they become, and how far each value may be off where
+// kernels norm rows each in their own way.
+struct MadeTokens {
+  Tensor quantized;
+  std::vector<float> slack;  // [T][K]
+};
+
 Case make_case(Random& random, LinearForm form, bool q8, DType dtype, Layout layout, const Shape& s,
-               std::string_view act = "silu") {
+               std::string_view act = "silu", const MadeTokens* made = nullptr) {
   const std::vector<DType> others = {DType::kQ8_0, q8 ? DType::kQ5_1 : DType::kF16};
   const size_t count = form == kMerged ? 3 : form == kGated ? 2 : 1;
   Case c;
   c.name = std::string(dtype_name(dtype)) + " n=" + std::to_string(s.n) + " k=" + std::to_string(s.k) +
            " t=" + std::to_string(s.t);
-  c.in.push_back(tokens(random, s.t, s.k, q8));
+  c.in.push_back(made != nullptr ? made->quantized : tokens(random, s.t, s.k, q8));
   const std::vector<float> x = read(c.in[0].type, c.in[0].bytes);
   std::vector<Products> sums;
+  std::vector<std::vector<double>> slack;
   std::vector<int64_t> rows;
   for (size_t i = 0; i < count; ++i) {
     const bool other = form == kMerged && i > 0 && s.k % 32 == 0;
@@ -144,6 +154,7 @@ Case make_case(Random& random, LinearForm form, bool q8, DType dtype, Layout lay
     rows.push_back(form == kMerged ? s.n + static_cast<int64_t>(7 * i) : s.n);
     const Weight w = weight(random, d, other ? (q8 ? layout : Layout::kRows) : layout, rows.back(), s.k);
     sums.push_back(products(w, x, s.t));
+    slack.push_back(made != nullptr ? products(w, made->slack, s.t).size : std::vector<double>(sums[i].size.size()));
     c.in.push_back(w.tensor);
   }
   int64_t n = 0;
@@ -172,9 +183,9 @@ Case make_case(Random& random, LinearForm form, bool q8, DType dtype, Layout lay
       for (int64_t r = 0; r < rows[i]; ++r, ++column) {
         const auto at = static_cast<size_t>(t * rows[i] + r);
         const double unit = 2 * kEps * roundings(s.k);
-        double bound = unit * (sums[i].size[at] + std::fabs(bias(i, r)));
+        double bound = unit * (sums[i].size[at] + std::fabs(bias(i, r))) + slack[i][at];
         if (form == kGated) {
-          const double up_bound = unit * (sums[1].size[at] + std::fabs(bias(1, r)));
+          const double up_bound = unit * (sums[1].size[at] + std::fabs(bias(1, r))) + slack[1][at];
           const double gate = sums[0].value[at] + bias(0, r), up = sums[1].value[at] + bias(1, r);
           // |act'| <= 1.2 and |act(x)| <= |x|, or 0.2 below zero; the vector functions are within 64 roundings.
           bound = 1.2 * bound + 64 * kEps * (std::fabs(gate) + 1);
@@ -228,6 +239,76 @@ std::vector<Case> q8_cases(Random& random) {
   return cases;
 }
 
+// Tokens as `quantize`, or rms_norm with `norm` before it, make them of x. Each code of a normed row may be one off.
+MadeTokens make_tokens(const Tensor& x, const Tensor* norm) {
+  const int64_t t = x.type.dim(0).value, k = x.type.last().value;
+  std::vector<float> values = read(x.type, x.bytes);
+  const std::vector<float> w = norm != nullptr ? read(norm->type, norm->bytes) : std::vector<float>();
+  MadeTokens made{{type(DType::kQ8A, {Dim(Symbol::kT, t), k}), 0, {}}, std::vector<float>(values.size())};
+  made.quantized.bytes.resize(static_cast<size_t>(t * q8a_row_bytes(k)));
+  for (int64_t i = 0; i < t; ++i) {
+    float* row = values.data() + i * k;
+    double squares = 0;
+    for (int64_t j = 0; j < k; ++j) squares += static_cast<double>(row[j]) * row[j];
+    const double factor = 1 / std::sqrt(squares / static_cast<double>(k) + kNormEps);
+    for (int64_t j = 0; norm != nullptr && j < k; ++j) {
+      row[j] = static_cast<float>(row[j] * factor * w[static_cast<size_t>(j)]);
+    }
+    std::byte* quantized = made.quantized.bytes.data() + i * q8a_row_bytes(k);
+    q8a_quantize_row(row, k, quantized);
+    for (int64_t j = 0; norm != nullptr && j < k; ++j) {
+      made.slack[static_cast<size_t>(i * k + j)] = 1.01f * q8a_row(quantized, k).scales[j / kQ8aBlock];
+    }
+  }
+  return made;
+}
+
+// The output as q8a: a code more or less, and a scale that follows from the largest value of 32.
+void quantize_output(Case& c) {
+  c.out[0].type.dtype = DType::kQ8A;
+  c.out[0].row_bytes = 0;
+  const Outputs exact = run(*find_kernel("norm_gated_linear_quantize"), Isa::kScalar, c, 1);
+  const std::vector<float> y = read(c.out[0].type, exact[0]);
+  std::vector<double>& bound = c.tolerance[0];
+  for (size_t first = 0; first < y.size(); first += kQ8aBlock) {
+    double largest = 0;
+    for (size_t i = first; i < first + kQ8aBlock; ++i) largest = std::max(largest, std::fabs(y[i]) + bound[i]);
+    for (size_t i = first; i < first + kQ8aBlock; ++i) bound[i] = 2 * bound[i] + 1.02 * largest / 127;
+  }
+}
+
+Case quantizing_case(Random& random, LinearForm form, bool norm, bool to_q8a, DType dtype, Layout layout,
+                     const Shape& s, std::string_view act = "silu") {
+  Tensor x = floats(random, {Dim(Symbol::kT, s.t), s.k});
+  const Tensor weights = floats(random, {s.k});
+  const MadeTokens made = make_tokens(x, norm ? &weights : nullptr);
+  Case c = make_case(random, form, true, dtype, layout, s, act, &made);
+  if (s.slices) x.row_bytes = 4 * s.k + 20;
+  c.in[0] = x;
+  if (norm) {
+    c.in.insert(c.in.begin() + 1, weights);
+    c.attrs.push_back({"eps", kNormEps});
+  }
+  if (to_q8a) quantize_output(c);
+  return c;
+}
+
+template <LinearForm kForm, bool kNorm, bool kToQ8A = false>
+std::vector<Case> quantizing_cases(Random& random) {
+  const auto make = [&](DType dtype, Layout layout, const Shape& s, std::string_view act = "silu") {
+    return quantizing_case(random, kForm, kNorm, kToQ8A, dtype, layout, s, act);
+  };
+  std::vector<Case> cases = {make(DType::kQ4_0, Layout::kX16, {32, 32, 2, false, false})};
+  cases.push_back(make(DType::kQ8_0, Layout::kTile8, {64, 32, 1, false, false}));
+  cases.push_back(make(DType::kQ4_0, Layout::kTile8, {kToQ8A ? 96 : 77, 1056, 2, true, !kToQ8A}, "gelu"));
+  cases.push_back(make(DType::kQ5_1, Layout::kTile8, {kToQ8A ? 160 : 133, 512, 1, false, !kToQ8A}, "relu"));
+  for (const DType dtype : {DType::kQ4_K, DType::kQ6_K, DType::kQ2_K, DType::kIQ4_XS}) {
+    cases.push_back(make(dtype, Layout::kTile8, {kToQ8A ? 32 : 13, 768, 2, true, false}, "gelu_tanh"));
+  }
+  cases.push_back(make(DType::kQ4_K, Layout::kTile8, {64, 2304, 1, false, false}));
+  return cases;
+}
+
 std::vector<Case> embed_cases(Random& random) {
   std::vector<Case> cases;
   for (const Format& f : formats()) {
@@ -250,10 +331,20 @@ std::vector<Case> embed_cases(Random& random) {
 }  // namespace
 
 std::vector<CaseList> linear_cases() {
-  return {{"linear", float_cases<kLinear>, {}},      {"merged_linear", float_cases<kMerged>, {}},
-          {"gated_linear", float_cases<kGated>, {}}, {"linear_add", float_cases<kAdd>, {}},
-          {"linear_q8", q8_cases<kLinear>, {}},      {"merged_linear_q8", q8_cases<kMerged>, {}},
-          {"gated_linear_q8", q8_cases<kGated>, {}}, {"linear_add_q8", q8_cases<kAdd>, {}},
+  return {{"linear", float_cases<kLinear>, {}},
+          {"merged_linear", float_cases<kMerged>, {}},
+          {"gated_linear", float_cases<kGated>, {}},
+          {"linear_add", float_cases<kAdd>, {}},
+          {"linear_q8", q8_cases<kLinear>, {}},
+          {"merged_linear_q8", q8_cases<kMerged>, {}},
+          {"gated_linear_q8", q8_cases<kGated>, {}},
+          {"linear_add_q8", q8_cases<kAdd>, {}},
+          {"norm_linear", quantizing_cases<kLinear, true>, {}},
+          {"norm_merged_linear", quantizing_cases<kMerged, true>, {}},
+          {"norm_gated_linear", quantizing_cases<kGated, true>, {}},
+          {"norm_gated_linear_quantize", quantizing_cases<kGated, true, true>, {}},
+          {"quantize_linear", quantizing_cases<kLinear, false>, {}},
+          {"quantize_linear_add", quantizing_cases<kAdd, false>, {}},
           {"embed", embed_cases, {{0, 0}}}};
 }
 

@@ -27,6 +27,13 @@ Status check_quantize(const LaunchSpec& spec);
 Cost cost_quantize(const LaunchSpec& spec);
 void quantize(const KernelCall& call);
 
+// rope_kv_write of norm_merged_linear (kernels/ref/linear.h): x, norm, three weights, kv, positions, slots, inv_freq,
+// no biases or three -> q, kv.
+Status check_norm_qkv_rope_kv_write(const LaunchSpec& spec);
+uint64_t scratch_norm_qkv_rope_kv_write(const LaunchSpec& spec);
+Cost cost_norm_qkv_rope_kv_write(const LaunchSpec& spec);
+void norm_qkv_rope_kv_write(const KernelCall& call);
+
 // quantize(rms_norm(x, w)), to the bit at every level.
 Status check_norm_quantize(const LaunchSpec& spec);
 uint64_t scratch_norm_quantize(const LaunchSpec& spec);

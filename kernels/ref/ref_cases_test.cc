@@ -7,7 +7,10 @@
 
 #include "kernels/kv_layout.h"
 #include "kernels/numerics.h"
+#include "kernels/quant/formats.h"
+#include "kernels/quant/layouts.h"
 #include "kernels/quant/q8a.h"
+#include "kernels/quant/tile8.h"
 #include "kernels/rope.h"
 
 namespace ll::numerics {
@@ -312,6 +315,101 @@ std::vector<Case> gather_rows(Random& random) {
   return cases;
 }
 
+// A quantized weight in kTile8.
+Tensor tile8_weight(Random& random, DType dtype, int64_t n, int64_t k) {
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<size_t>(n * k));
+  for (float& v : values) v = std::clamp(normal(random), -4.0f, 4.0f);
+  std::vector<std::byte> rows(static_cast<size_t>(n * row_bytes(dtype, k)));
+  find_format(dtype)->quantize(values.data(), n * k, rows.data());
+  Tensor w{type(dtype, {n, k}, Layout::kTile8), 0, {}};
+  w.bytes.resize(static_cast<size_t>(*tensor_bytes(dtype, Layout::kTile8, n, k)));
+  for (int64_t r = 0; r < n; r += kTile8Rows) {
+    repack_rows_to_tile8(dtype, rows.data() + r * row_bytes(dtype, k), std::min(kTile8Rows, n - r), k,
+                         w.bytes.data() + r / kTile8Rows * tile8_row_tile_bytes(dtype, k));
+  }
+  return w;
+}
+
+// The values of x are whole numbers, the largest of each 32 is 127 and the norm's weights are 1: whatever rounding a
+// kernel norms with, the codes are those numbers. So a product is off by its scales' and its sum's roundings alone.
+Case norm_qkv_case(Random& random, DType dtype, const Rotation& r, DType weights, int64_t k, int64_t t, bool biases) {
+  const int64_t kv_heads = r.heads % 2 == 0 ? 2 : 1, all = r.heads + 2 * kv_heads, pages = 3;
+  const Dim n = tokens(t);
+  std::vector<float> x(static_cast<size_t>(t * k));
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] = i % 32 == 7 ? 127.0f : static_cast<float>(static_cast<int>(random() % 255) - 127);
+  }
+  Tensor input{type(DType::kF32, {n, k}), 0, {}}, norm{type(DType::kF32, {k}), 0, {}};
+  input.bytes.assign(std::as_bytes(std::span(x)).begin(), std::as_bytes(std::span(x)).end());
+  const std::vector<float> ones(static_cast<size_t>(k), 1.0f);
+  norm.bytes.assign(std::as_bytes(std::span(ones)).begin(), std::as_bytes(std::span(ones)).end());
+  const std::vector<int32_t> slots = shuffled_slots(random, pages, t);
+  Case c{fmt::format("kv dtype {} weights {} k={} T={} heads={}/{} head_dim={} {}", static_cast<int>(dtype),
+                     static_cast<int>(weights), k, t, r.heads, kv_heads, r.head_dim, r.style),
+         {input, norm, tile8_weight(random, weights, r.heads * r.head_dim, k),
+          tile8_weight(random, weights, kv_heads * r.head_dim, k),
+          tile8_weight(random, DType::kQ8_0, kv_heads * r.head_dim, k), cache(dtype, pages, kv_heads, r.head_dim),
+          ints({n}, sequence_of(t, 1000)), ints({n}, slots), frequencies(r.pairs)},
+         {output(type(DType::kF32, {n, r.heads * r.head_dim}))},
+         {{"eps", 1e-5},
+          {"heads", r.heads},
+          {"kv_heads", kv_heads},
+          {"head_dim", r.head_dim},
+          {"style", r.style},
+          {"mscale", r.mscale}},
+         {-1, 5},
+         {}};
+  for (const size_t w : {2, 3, 4}) {
+    if (biases) c.in.push_back(floats(random, {c.in[w].type.dim(0).value}));
+  }
+  c.out.push_back(output(c.in[5].type));
+
+  Case product{"", {c.in.begin(), c.in.begin() + 5}, {}, {{"eps", 1e-5}, {"parts", int64_t{3}}}, {}, {}};
+  product.in.insert(product.in.end(), c.in.begin() + 9, c.in.end());
+  const int64_t width = all * r.head_dim, q_width = r.heads * r.head_dim;
+  product.out.push_back(output(type(DType::kF32, {n, width})));
+  const Outputs rows = run(*find_kernel("norm_merged_linear"), Isa::kScalar, product, 1);
+  const std::vector<float> qkv = read(product.out[0].type, rows[0]);
+  // No normed value is above sqrt(32), as one in 32 is the largest; a weight's parts are below four times its value.
+  const double of_product = 2 * u * (static_cast<double>(k) / 8 + 16) * static_cast<double>(k) * 4 * 4 * 5.7;
+  std::vector<double> bound = rotation_bound(qkv, width, r.heads + kv_heads, r);
+  for (double& b : bound) b += 2 * std::max(1.0, r.mscale) * of_product;
+  std::vector<double> q_bound, kv_bound(static_cast<size_t>(pages * 2 * kv_heads * kKvPageSize * r.head_dim), 0.0);
+  for (int64_t i = 0; i < t; ++i) {
+    const auto row = bound.begin() + i * width;
+    q_bound.insert(q_bound.end(), row, row + q_width);
+    for (int64_t h = 0; h < 2 * kv_heads; ++h) {
+      double largest = 0;
+      for (int64_t d = 0; d < r.head_dim; ++d) {
+        largest =
+            std::max<double>(largest, std::fabs(qkv[static_cast<size_t>(i * width + q_width + h * r.head_dim + d)]));
+      }
+      largest = largest * std::sqrt(2.0) * std::max(1.0, r.mscale) + of_product;
+      const int64_t at = kv_row_offset(1, 2 * kv_heads, slots[static_cast<size_t>(i)], h) * r.head_dim;
+      for (int64_t d = 0; d < r.head_dim; ++d) {
+        const double b = row[q_width + h * r.head_dim + d];
+        kv_bound[static_cast<size_t>(at + d)] = dtype == DType::kF32   ? b
+                                                : dtype == DType::kF16 ? b + largest * 0x1p-10
+                                                                       : 4 * b + largest / 127;
+      }
+    }
+  }
+  c.tolerance = {q_bound, kv_bound};
+  return c;
+}
+
+std::vector<Case> norm_qkv_rope_kv_write(Random& random) {
+  std::vector<Case> cases = {norm_qkv_case(random, DType::kF32, kRotations[0], DType::kQ4_0, 64, 2, false)};
+  for (const DType dtype : kKvTypes) {
+    cases.push_back(norm_qkv_case(random, dtype, kRotations[4], DType::kQ4_K, 512, 1, true));
+    cases.push_back(norm_qkv_case(random, dtype, kRotations[5], DType::kQ8_0, 96, 3, false));
+    cases.push_back(norm_qkv_case(random, dtype, kRotations[6], DType::kQ6_K, 256, 2, false));
+  }
+  cases.push_back(norm_qkv_case(random, DType::kF16, kRotations[2], DType::kQ8_0, 64, 2, true));
+  return cases;
+}
+
 // Sequences of a step: how long each is after it, and how many of its last tokens are queries.
 struct Sequence {
   int64_t length, queries;
@@ -443,6 +541,7 @@ std::vector<CaseList> ref_cases() {
           {"rope", rope, {{2, 0}}},
           {"kv_write", kv_write, {}},
           {"rope_kv_write", rope_kv_write, {{4, 0}}},
+          {"norm_qkv_rope_kv_write", norm_qkv_rope_kv_write, {{8, 0}}},
           {"attention", attention, {{1, 0}, {4, 0}, {4, 1}}},
           {"gather_rows", gather_rows, {{0, 0}}}};
 }

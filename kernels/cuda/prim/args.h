@@ -3,7 +3,7 @@
 
 namespace ll::cuda {
 
-inline constexpr int kMaxInputs = 8;
+inline constexpr int kMaxInputs = 12;
 inline constexpr int kMaxOutputs = 4;
 
 // Sizes of this step, in device memory: a graph is launched unchanged, so kernels read them here. Grids are made for
