@@ -12,6 +12,7 @@
 #include "compiler/codegen/gpu.h"
 #include "compiler/codegen/gpu_fit.h"
 #include "compiler/codegen/targets.h"
+#include "compiler/codegen/tuning.h"
 #include "compiler/frontend/arch/arch.h"
 #include "compiler/frontend/model_spec.h"
 #include "compiler/passes/pipeline.h"
@@ -144,34 +145,6 @@ Result<PlanDraft> make_draft(const ir::Graph& graph, const ModelSpec& spec, cons
   draft->chat_template = spec.chat_template;
   if (spec.tokenizer != nullptr) draft->tokenizer = serialize_tokenizer(*spec.tokenizer);
   return *std::move(draft);
-}
-
-// Lines `key value`; # begins a comment.
-Result<cuda::Tuning> read_tuning(const std::string& path) {
-  cuda::Tuning tuning;
-  if (path.empty()) return tuning;
-  TRY_ASSIGN(const MappedFile file, MappedFile::open(path));
-  const auto bytes = file.bytes();
-  std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  for (int number = 1; !text.empty(); ++number) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    std::string_view line = text.substr(0, std::min(text.find('#'), end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-    while (!line.empty() && (line.back() == ' ' || line.back() == '\r')) line.remove_suffix(1);
-    if (line.empty()) continue;
-    const size_t space = line.find(' ');
-    int64_t value = 0;
-    const std::string_view digits =
-        space == line.npos ? std::string_view() : line.substr(line.find_first_not_of(' ', space));
-    const auto [rest, failed] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-    if (digits.empty() || failed != std::errc() || rest != digits.data() + digits.size()) {
-      return bad_data("{}: line {}: {}, expected a key and a number", path, number, quote(line));
-    }
-    if (!tuning.emplace(line.substr(0, space), value).second) {
-      return bad_data("{}: line {}: {} is set twice", path, number, quote(line.substr(0, space)));
-    }
-  }
-  return tuning;
 }
 
 }  // namespace

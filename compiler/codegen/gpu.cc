@@ -12,6 +12,7 @@
 #include "compiler/codegen/cubin_cache.h"
 #include "compiler/codegen/cuda_sources.h"
 #include "compiler/codegen/targets.h"
+#include "compiler/codegen/tuning.h"
 #include "kernels/cuda/prologue.h"
 #include "runtime/base/checked.h"
 #include "runtime/base/escape.h"
@@ -76,7 +77,7 @@ Result<GpuProgramNodes> lower_for_gpu(const Program& program, const cuda::Target
     const cuda::Family* family = cuda::find_family(l.kernel->name);
     if (family == nullptr) return unsupported("kernel {} does not run on GPUs yet (%{})", l.kernel->name, l.op);
     auto& list = nodes.launches.emplace_back();
-    Status s = family->lower(placed, target, tuning, list);
+    Status s = family->lower(placed, target, tuning_of(tuning, program.name, l.kernel->name), list);
     if (s && list.empty()) s = error(Code::kInternal, "its family gives no kernels");
     if (!s) return std::move(s).error().in(fmt::format("{}: kernel {} (%{})", program.name, l.kernel->name, l.op));
   }

@@ -124,7 +124,32 @@ std::string arena_text(const Launch& l) {
   return text.empty() ? "-" : text;
 }
 
-std::string explain_program(const Program& p) {
+// The kernels that a target runs for a launch of the plan's GPU programs; none for a plan that runs on CPUs.
+std::span<const GpuNode> nodes_of(const Plan& plan, const GpuTarget& target, size_t program, size_t launch) {
+  if (plan.backend != Backend::kGpu) return {};
+  return target.programs[program][launch];
+}
+
+std::string node_text(const GpuTarget& target, const GpuNode& n) {
+  const GpuKernel& k = target.kernels[n.kernel];
+  std::string text =
+      fmt::format("{} {} grid {}x{}x{} of {} threads, {} registers, shared {}", target.name, k.function, n.grid[0],
+                  n.grid[1], n.grid[2], k.threads, k.registers, size_text(k.shared_bytes + n.dynamic_shared));
+  if (n.workspace > 0) text += fmt::format(", workspace {}", size_text(n.workspace));
+  if (k.local_bytes > 0) text += fmt::format(", local {} a thread", size_text(k.local_bytes));
+  return text;
+}
+
+size_t node_count(const Plan& plan, const GpuTarget& target, size_t program) {
+  size_t count = 0;
+  for (size_t l = 0; l < plan.programs[program].launches.size(); ++l) {
+    count += nodes_of(plan, target, program, l).size();
+  }
+  return count;
+}
+
+std::string explain_program(const Plan& plan, size_t index) {
+  const Program& p = plan.programs[index];
   std::string out = program_line(p) + "\n";
   out += fmt::format("  {:>4}  {:<22} {:<18} {:<24} {:>10} {:>9}  {}\n", "", "op", "kernel", "shape", "bytes",
                      "operations", "to");
@@ -133,6 +158,10 @@ std::string explain_program(const Program& p) {
     out += fmt::format("  {:>4}  {:<22} {:<18} {:<24} {:>10} {:>9}   {}\n", i, l.op, l.kernel->name,
                        check::describe(l.outputs[0].type), size_text(l.cost.bytes), count_text(l.cost.operations),
                        arena_text(l));
+    for (const GpuTarget& target : plan.gpu_targets) {
+      for (const GpuNode& n : nodes_of(plan, target, index, i))
+        out += fmt::format("          {}\n", node_text(target, n));
+    }
   }
   const Totals totals(p);
   out += "  by kernel:\n";
@@ -144,6 +173,11 @@ std::string explain_program(const Program& p) {
   }
   out += fmt::format("  total {} launches, {}, {} operations\n", totals.all.launches, size_text(totals.all.bytes),
                      count_text(totals.all.operations));
+  for (const GpuTarget& target : plan.gpu_targets) {
+    if (plan.backend == Backend::kGpu) {
+      out += fmt::format("  {}: {} kernels in a graph\n", target.name, node_count(plan, target, index));
+    }
+  }
   return out;
 }
 
@@ -159,6 +193,17 @@ std::string predictions(const Plan& plan, const std::vector<size_t>& list, const
                        p.name, empty * 1e3, p.max_tokens, empty * 1e3 / p.max_tokens, full * 1e3);
   }
   return out;
+}
+
+Json node_json(const GpuTarget& target, const GpuNode& n) {
+  const GpuKernel& k = target.kernels[n.kernel];
+  return {{"function", k.function},
+          {"grid", n.grid},
+          {"threads", k.threads},
+          {"registers", k.registers},
+          {"shared_bytes", k.shared_bytes + n.dynamic_shared},
+          {"local_bytes", k.local_bytes},
+          {"workspace", n.workspace}};
 }
 
 Json cost_json(const Total& t) { return {{"launches", t.launches}, {"bytes", t.bytes}, {"operations", t.operations}}; }
@@ -207,10 +252,16 @@ Result<std::string> explain_text(const Plan& plan, std::optional<size_t> program
   std::string out =
       fmt::format("{} for {}, {}context {}, up to {} sequences\n", plan.model.architecture, plan.target,
                   plan.reference_kernels ? "reference kernels, " : "", plan.model.context_length, plan.max_batch);
-  out += fmt::format("memory: weights {}, arena {}, scratch {} a thread, KV {} a token ({} for {} pages of {})\n\n",
-                     size_text(weight_bytes(plan)), size_text(plan.arena_bytes), size_text(plan.scratch_bytes),
+  std::string working = fmt::format("scratch {} a thread", size_text(plan.scratch_bytes));
+  if (plan.backend == Backend::kGpu) {
+    uint64_t workspace = 0;
+    for (const GpuTarget& target : plan.gpu_targets) workspace = std::max(workspace, target.workspace_bytes);
+    working = fmt::format("workspace {}", size_text(workspace));
+  }
+  out += fmt::format("memory: weights {}, arena {}, {}, KV {} a token ({} for {} pages of {})\n\n",
+                     size_text(weight_bytes(plan)), size_text(plan.arena_bytes), working,
                      size_text(plan.kv_bytes_per_token), size_text(plan.kv_pool_bytes), plan.pages, plan.page_size);
-  for (const size_t i : list) out += explain_program(plan.programs[i]) + "\n";
+  for (const size_t i : list) out += explain_program(plan, i) + "\n";
   if (rates != nullptr) out += predictions(plan, list, *rates);
   return out;
 }
@@ -223,7 +274,15 @@ Result<std::string> explain_json(const Plan& plan, std::optional<size_t> program
     const Totals totals(p);
     Json kernels = Json::object(), launches = Json::array();
     for (const auto& [name, t] : totals.by_kernel) kernels[std::string(name)] = cost_json(t);
-    for (const Launch& l : p.launches) launches.push_back(launch_json(plan, l));
+    for (size_t l = 0; l < p.launches.size(); ++l) {
+      Json launch = launch_json(plan, p.launches[l]);
+      for (const GpuTarget& target : plan.gpu_targets) {
+        for (const GpuNode& n : nodes_of(plan, target, i, l)) {
+          launch["nodes"][std::string(target.name)].push_back(node_json(target, n));
+        }
+      }
+      launches.push_back(std::move(launch));
+    }
     programs.push_back({{"index", i},
                         {"name", p.name},
                         {"max_tokens", p.max_tokens},

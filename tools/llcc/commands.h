@@ -16,6 +16,7 @@ Command add_opt(CLI::App& app);       // FILE.llir --passes a,b -> text
 Command add_execute(CLI::App& app);   // FILE.llir on the graph executor
 Command add_inspect(CLI::App& app);   // GGUF, safetensors and plans
 Command add_explain(CLI::App& app);   // PLAN: kernel, shape, bytes, operations
+Command add_kernels(CLI::App& app);   // PLAN: registers, shared memory and code of its GPU kernels
 Command add_tokenize(CLI::App& app);  // text on stdin -> ids
 Command add_template(CLI::App& app);  // chat template and its input -> text
 

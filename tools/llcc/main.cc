@@ -18,6 +18,7 @@ constexpr Row kCommands[] = {
     {"execute", "run a graph on the reference executor", add_execute},
     {"inspect", "show what a GGUF, safetensors or plan file holds", add_inspect},
     {"explain", "show what each launch of a plan does and costs", add_explain},
+    {"kernels", "show what the GPU kernels of a plan need and what their inner loops are made of", add_kernels},
     {"tokenize", "turn the text on stdin into token ids", add_tokenize},
     {"template", "render a chat template", add_template},
 };
