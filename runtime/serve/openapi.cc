@@ -156,6 +156,11 @@ void body_schema(JsonWriter& json, Endpoints endpoint) {
 
 void operation(JsonWriter& json, const Route& route, bool needs_key) {
   json.begin_object().string("summary", route.doc);
+  if (openapi_path(route.path) != route.path) {
+    json.key("parameters").begin_array().begin_object().string("name", "name").string("in", "path");
+    json.boolean("required", true).key("schema").begin_object().string("type", "string").end_object();
+    json.end_object().end_array();
+  }
   if (needs_key && !route.is_public) {
     json.key("security").begin_array().begin_object().key("key").begin_array().end_array().end_object().end_array();
   }
@@ -175,6 +180,11 @@ void operation(JsonWriter& json, const Route& route, bool needs_key) {
 
 }  // namespace
 
+std::string openapi_path(std::string_view path) {
+  const bool below = path.ends_with("/*");
+  return below ? std::string(path.substr(0, path.size() - 1)) + "{name}" : std::string(path);
+}
+
 std::string openapi_json(std::span<const Route> routes, bool needs_key) {
   std::string out;
   JsonWriter json(out);
@@ -187,7 +197,7 @@ std::string openapi_json(std::span<const Route> routes, bool needs_key) {
   std::map<std::string_view, std::vector<const Route*>> paths;
   for (const Route& route : routes) paths[route.path].push_back(&route);
   for (const auto& [path, methods] : paths) {
-    json.key(path).begin_object();
+    json.key(openapi_path(path)).begin_object();
     for (const Route* route : methods) {
       std::string method = route->method;
       for (char& c : method) c = static_cast<char>(c + 32);

@@ -3,6 +3,7 @@
 
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "runtime/serve/fields.h"
 
@@ -16,6 +17,9 @@ struct Route {
   bool is_public = false;  // answered without an API key
   const char* doc = "";
 };
+
+// A route's path in OpenAPI's terms: "/v1/models/*" is "/v1/models/{name}".
+std::string openapi_path(std::string_view path);
 
 // OpenAPI 3.1 as JSON text. Fields that have no effect or are refused are marked with x-use.
 std::string openapi_json(std::span<const Route> routes, bool needs_key);
