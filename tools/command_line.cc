@@ -121,6 +121,7 @@ template Option* App::add_option(const std::string&, std::vector<std::string>&, 
 template Option* App::add_option(const std::string&, std::vector<int32_t>&, const std::string&);
 template Option* App::add_option(const std::string&, std::vector<uint32_t>&, const std::string&);
 template Option* App::add_option(const std::string&, std::vector<double>&, const std::string&);
+template Option* App::add_option(const std::string&, std::optional<int>&, const std::string&);
 template Option* App::add_option(const std::string&, std::optional<std::string>&, const std::string&);
 template Option* App::add_option(const std::string&, std::optional<uint32_t>&, const std::string&);
 template Option* App::add_option(const std::string&, std::optional<uint64_t>&, const std::string&);
