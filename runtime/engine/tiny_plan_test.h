@@ -33,8 +33,8 @@ inline constexpr Bucket kBuckets[] = {{1, 1, 1}, {4, 3, 2}, {16, 3, 4}};
 struct Options {
   bool reference_kernels = false;
   bool nan_weights = false;
-  std::string tokenizer;      // section bytes
-  std::string chat_template;  // source
+  std::string tokenizer{};      // section bytes
+  std::string chat_template{};  // source
   std::vector<int32_t> eos_tokens = {2};
 };
 
