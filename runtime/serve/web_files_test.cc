@@ -1,3 +1,8 @@
+// GCC 12 with ASan sees uninitialized memory in std::regex: https://gcc.gnu.org/bugzilla/show_bug.cgi?id=105562
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 #include "runtime/serve/web_files.h"
 
 #include <gtest/gtest.h>
