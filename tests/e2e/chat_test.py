@@ -70,8 +70,18 @@ class Terminal:
             self.pump(0.05)
         return found + len(text)
 
-    def type(self, text):
+    def type(self, text, busy=False):
+        if not busy:
+            self.prompt()
         os.write(self.fd, text.encode())
+
+    def prompt(self, seconds=60):
+        """Until a line is being read: keys typed between two lines are the terminal's, Ctrl-C a signal."""
+        end = time.monotonic() + seconds
+        while self.raw.rfind("\x1b[?2004h") <= self.raw.rfind("\x1b[?2004l"):
+            if time.monotonic() > end:
+                raise AssertionError(f"no prompt came:\n{self.screen[-500:]!r}")
+            self.pump(0.05)
 
     def ask(self, text, end="\r"):
         """Types a message and waits for its answer; returns the answer."""
@@ -132,7 +142,7 @@ class Talking(unittest.TestCase):
         while len(t.screen) < start + 20:
             self.assertNotIn("first after", t.screen)
             t.pump(0.05)
-        t.type(CTRL["C"])
+        t.type(CTRL["C"], busy=True)
         at = t.wait("> ", t.wait("stopped", start))
         t.type("/set count 3\r")
         t.wait("> ", t.wait("count 3\n", at))
@@ -211,7 +221,7 @@ class Talking(unittest.TestCase):
             start = len(t.screen)
             t.type(command + "\r")
             t.wait(words, start)
-            t.wait("> ", start + len(command))
+            t.prompt()
         t.type("/set temperature 0\r/set count 6\r")
         t.ask("Hello")
         start = len(t.screen)
