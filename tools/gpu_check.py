@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import tempfile
 import time
 
 import numpy as np
@@ -599,7 +600,7 @@ def main():
     parser.add_argument("--models", type=pathlib.Path, default=HERE / "models", help="reference models")
     parser.add_argument("--large", nargs="*", default=list(LARGE), help="shapes to make and time; none: no speeds")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("gpu-check"), help="folder for the results")
-    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("/tmp/llcuda-gpu-check"), help="folder for plans and models")
+    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()) / "llcuda-gpu-check", help="folder for plans and models")
     parser.add_argument("--only", nargs="+", help="beginnings of the names of the parts to run (default: all)")
     parser.add_argument("--seconds", type=float, default=1800, help="end by then, whatever is left to do")
     parser.add_argument("--target", help=argparse.SUPPRESS)  # of plans where there is no GPU, for tests of this file
