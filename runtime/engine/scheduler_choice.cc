@@ -13,6 +13,10 @@ constexpr uint32_t kLeastPrefill = 4;
 // assume before anything was seen, and how many tokens by each sequence that assumption weighs; and how much more than
 // wanted a step offers, so that queues empty.
 constexpr double kDemandTokens = 256, kGuess = 1, kGuessTokens = 64, kDemandSlack = 1.15;
+// While at most one in so many of those present decodes, what others gain by longer steps outweighs what it loses: they
+// may be so many times as long.
+constexpr uint32_t kFewDecode = 3;
+constexpr double kPatience = 3;
 // A token, the end of its sequence, and the end of the request.
 constexpr size_t kEventsOfRow = 2, kEventsOfEnd = 1;
 
@@ -188,11 +192,14 @@ uint32_t Scheduler::Core::prefill_budget() {
   uint32_t limit = most_step_tokens;
   if (decodes > 0 && options.prefill_stretch > 0) {
     const uint32_t all = std::max(decodes, present());
-    const double known = decode_cost.predict(all), usual = known > 0 ? known : cost.predict(all);
+    // The curve of few sizes can be far too high beyond them.
+    const double known = decode_cost.predict(all), mixed = cost.predict(all);
+    const double usual = known > 0 ? std::min(known, mixed) : mixed;
+    const double stretch = options.prefill_stretch * (kFewDecode * decodes <= all ? kPatience : 1);
     const double guess = kGuessTokens * all;
     const double demand = (recent_prompt + kGuess * guess) / (recent_generated + guess);
     const double wanted = std::min(kDemandSlack * all * (1 + demand), static_cast<double>(most_step_tokens));
-    limit = std::max(cost.most_tokens(options.prefill_stretch * usual), static_cast<uint32_t>(wanted));
+    limit = std::max(cost.most_tokens(stretch * usual), static_cast<uint32_t>(wanted));
     limit = std::min(std::max(limit, decodes + kLeastPrefill), most_step_tokens);
   }
   return limit - std::min(limit, decodes);

@@ -60,8 +60,9 @@ inline std::vector<int32_t> answer(std::vector<int32_t> text, size_t count, uint
 // What the tests see and steer.
 struct World {
   double time = 0;
-  double step_seconds = 0.010, token_seconds = 0.0005;  // a step of n tokens takes step + n * token
-  std::vector<Step> steps;                              // that ran
+  // A step of n tokens and r rows of logits takes step + n * token + r * row.
+  double step_seconds = 0.010, token_seconds = 0.0005, row_seconds = 0;
+  std::vector<Step> steps;  // that ran
   std::vector<PageCopy> copies;
   std::function<std::optional<Error>(const Step&)> fault;  // of a step
   std::function<bool(const Step&, size_t row)> bad_row;    // of a row
@@ -86,7 +87,8 @@ class SimulatedDevice final : public Device {
     EXPECT_LE(step.sequence_count, p.max_sequences);
     EXPECT_LE(step.row_count(), p.max_rows);
     EXPECT_EQ(step.row_count(), rows.size());
-    world_.time += world_.step_seconds + world_.token_seconds * step.token_count();
+    world_.time += world_.step_seconds + world_.token_seconds * step.token_count() +
+                   world_.row_seconds * static_cast<double>(rows.size());
     world_.steps.push_back(step);
     if (world_.during_step) world_.during_step();
     if (world_.fault) {

@@ -61,17 +61,26 @@ void StepCost::observe(uint32_t tokens, double seconds) {
   complete();
 }
 
+// Between sizes that were seen a straight line; above them the line of the last two, at most in proportion to the last;
+// below them in proportion.
 void StepCost::complete() {
-  size_t known = 0;
-  while (seen_[known] == 0) ++known;
+  constexpr size_t kNone = SIZE_MAX;
+  size_t last = kNone, before = kNone;  // seen
   for (size_t i = 0; i < sizes_.size(); ++i) {
-    if (seen_[i] != 0) known = i;
-    curve_[i] = seen_[known] * sizes_[i] / sizes_[known];
+    if (seen_[i] == 0) continue;
+    before = std::exchange(last, i);
+    curve_[i] = seen_[i];
+    const size_t begin = before == kNone ? 0 : before + 1;
+    for (size_t j = begin; j < i; ++j) {
+      curve_[j] = before == kNone ? seen_[i] * sizes_[j] / sizes_[i]
+                                  : seen_[before] + (seen_[i] - seen_[before]) * (sizes_[j] - sizes_[before]) /
+                                                        (sizes_[i] - sizes_[before]);
+    }
   }
-  // Never descending: what was seen at a size bounds the guesses below it, and earlier sizes bound later ones.
-  for (size_t i = sizes_.size() - 1; i-- > 0;) {
-    if (seen_[i] == 0) curve_[i] = std::min(curve_[i], curve_[i + 1]);
-  }
+  double slope = seen_[last] / sizes_[last];
+  if (before != kNone) slope = std::clamp((seen_[last] - seen_[before]) / (sizes_[last] - sizes_[before]), 0.0, slope);
+  for (size_t i = last + 1; i < sizes_.size(); ++i) curve_[i] = seen_[last] + slope * (sizes_[i] - sizes_[last]);
+  // Never descending: earlier sizes bound later ones.
   for (size_t i = 1; i < sizes_.size(); ++i) curve_[i] = std::max(curve_[i], curve_[i - 1]);
 }
 

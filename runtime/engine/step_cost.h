@@ -8,8 +8,8 @@
 namespace ll {
 
 // A curve over the number of tokens: straight between the sizes of the plan's programs, each corner moved a little
-// towards every step seen near it. Where nothing was seen a step is taken to cost as much a token as the nearest size
-// that was, which is too much above it and too little below; the steps that follow correct it.
+// towards every step seen near it. Sizes that were not seen lie on the line of the two nearest that were, and in
+// proportion to a single one: too little below it and too much above; the steps that follow correct it.
 class StepCost {
  public:
   // `sizes`: ascending, at least one, none 0. `padded`: a step takes as long as the next size (DeviceInfo::pads_steps).

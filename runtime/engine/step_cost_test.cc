@@ -28,6 +28,23 @@ TEST(StepCost, OneStepGivesAProportion) {
   EXPECT_NEAR(cost.predict(32), 0.032, 1e-12);
 }
 
+TEST(StepCost, TwoStepsGiveALine) {
+  StepCost cost(kSizes, false);
+  cost.observe(1, 0.003);
+  cost.observe(16, 0.0045);
+  EXPECT_NEAR(cost.predict(6), 0.0035, 1e-12);
+  EXPECT_NEAR(cost.predict(116), 0.0145, 1e-12);
+  EXPECT_EQ(cost.most_tokens(0.0105), 76U);
+  // Never steeper than in proportion, and never down.
+  StepCost steep(kSizes, false), flat(kSizes, false);
+  steep.observe(1, 0.0001);
+  steep.observe(16, 0.0045);
+  EXPECT_NEAR(steep.predict(32), 0.009, 1e-12);
+  flat.observe(1, 0.0045);
+  flat.observe(16, 0.0045);
+  EXPECT_NEAR(flat.predict(128), 0.0045, 1e-12);
+}
+
 // Whatever the law, after some steps the predictions near where steps ran are right.
 TEST(StepCost, LearnsFlatAndSteepLaws) {
   std::mt19937 random(1);
