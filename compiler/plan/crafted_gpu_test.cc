@@ -195,19 +195,28 @@ TEST(CraftedGpu, NodesThatAreSharedAreCountedEachTime) {
   EXPECT_NE(s.error().message.find("not a well-formed"), std::string::npos) << s.error().message;
 }
 
-// Not a test: with LLCUDA_WRITE_CORPUS=FOLDER, writes seeds for runtime/plan/plan_fuzz.cc there.
+// Not a test: with LLCUDA_WRITE_CORPUS=FOLDER, writes seeds for runtime/plan/plan_fuzz.cc there: the plan, and each
+// case as gpu-case-N.
 TEST(CraftedGpu, Corpus) {
   const char* folder = std::getenv("LLCUDA_WRITE_CORPUS");
   if (folder == nullptr) GTEST_SKIP() << "LLCUDA_WRITE_CORPUS names no folder";
-  Intact plan;
-  std::string start = {'G', 0, 0, 0};
-  for (const uint64_t number : {plan.weights_bytes, uint64_t{plan.code.size()}}) {
-    for (int i = 0; i < 4; ++i) start.push_back(static_cast<char>(number >> 8 * i));
+  const auto metadata = [&](const std::string& name, const Intact& p) {
+    std::string start = {'G', 0, 0, 0};
+    for (const uint64_t number : {p.weights_bytes, uint64_t{p.code.size()}}) {
+      for (int i = 0; i < 4; ++i) start.push_back(static_cast<char>(number >> 8 * i));
+    }
+    const std::vector<std::byte> bytes = encode_metadata(p.plan);
+    std::ofstream out(fmt::format("{}/{}", folder, name), std::ios::binary);
+    out << start << p.code;
+    out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  };
+  metadata("gpu-metadata", Intact());
+  for (size_t i = 0; i < std::size(kCases); ++i) {
+    Intact plan;
+    kCases[i].change(plan);
+    metadata(fmt::format("gpu-case-{:02}", i), plan);
   }
-  std::ofstream metadata(fmt::format("{}/gpu-metadata", folder), std::ios::binary);
-  const std::vector<std::byte> bytes = encode_metadata(plan.plan);
-  metadata << start << plan.code;
-  metadata.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  Intact plan;
   const std::string path = fmt::format("{}/gpu-file", folder);
   ASSERT_TRUE(write_plan(plan.tiny.draft, path));
   std::ifstream in(path, std::ios::binary);

@@ -322,7 +322,8 @@ TEST(CraftedMetadata, SharedTablesAreCountedEachTime) {
   EXPECT_NE(s.error().message.find("not a well-formed"), std::string::npos) << s.error().message;
 }
 
-// Not a test: with LLCUDA_WRITE_CORPUS=FOLDER, writes seeds for runtime/plan/plan_fuzz.cc there.
+// Not a test: with LLCUDA_WRITE_CORPUS=FOLDER, writes seeds for runtime/plan/plan_fuzz.cc there: the plan in parts and
+// each case as case-N.
 TEST(CraftedMetadata, Corpus) {
   const char* folder = std::getenv("LLCUDA_WRITE_CORPUS");
   if (folder == nullptr) GTEST_SKIP() << "LLCUDA_WRITE_CORPUS names no folder";
@@ -342,6 +343,11 @@ TEST(CraftedMetadata, Corpus) {
   metadata("metadata-one-program", plan);
   plan.refer(0, 1 << 20);
   metadata("metadata-source", plan);
+  for (size_t i = 0; i < std::size(kCases); ++i) {
+    Intact changed;
+    kCases[i].change(changed);
+    metadata(fmt::format("case-{:03}", i), changed);
+  }
   for (const bool embed : {true, false}) {
     testing::TinyPlan tiny = testing::tiny_plan();
     tiny.draft.plan.programs.pop_back();
