@@ -10,6 +10,7 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 option(LLCUDA_TESTS "Build tests and fuzz corpus replays" ON)
 option(LLCUDA_BENCHMARKS "Build Google Benchmark programs" OFF)
 option(LLCUDA_FUZZERS "Build libFuzzer programs (needs clang)" OFF)
+option(LLCUDA_UNITE "Compile the sources of a folder together: shorter full builds, longer ones after a change" OFF)
 set(LLCUDA_SANITIZE "" CACHE STRING "Sanitizers for every target, such as address,undefined")
 
 if(NOT CMAKE_BUILD_TYPE)

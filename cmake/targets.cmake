@@ -11,6 +11,9 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LES
 endif()
 set(LLCUDA_LEVEL_amx ${LLCUDA_LEVEL_avx512} -mamx-tile -mamx-int8)
 
+# Every product of every type, three times over in plain C++: a minute of optimization for seconds of running.
+set_source_files_properties(${PROJECT_SOURCE_DIR}/kernels/cpu/x16_product_test.cc PROPERTIES COMPILE_OPTIONS "-O0;-U_FORTIFY_SOURCE")
+
 # Generated FlatBuffers headers: schemas/x.fbs -> <build>/schemas/x_generated.h
 file(GLOB LLCUDA_SCHEMAS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/schemas/*.fbs)
 set(LLCUDA_SCHEMA_HEADERS)
@@ -23,6 +26,30 @@ foreach(schema ${LLCUDA_SCHEMAS})
   list(APPEND LLCUDA_SCHEMA_HEADERS ${header})
 endforeach()
 add_custom_target(llcuda_schemas DEPENDS ${LLCUDA_SCHEMA_HEADERS})
+
+# llcuda_unite(TARGET FILE...): with LLCUDA_UNITE the files of a folder are compiled together, up to eight at a time, which halves a full
+# build: most of a file's time is the headers it reads. Where each file of a folder uses the same names for its own (infer, kPatterns) or
+# has instructions of its own, files stay apart.
+set(LLCUDA_APART /ir/ops/ /compiler/passes/ /kernels/ "/(runtime/(engine|sampling)|compiler/(plan|codegen))/.*_test")
+function(llcuda_unite target)
+  if(NOT LLCUDA_UNITE)
+    return()
+  endif()
+  target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)  # of one file's own types in a class of that file
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  foreach(file ${ARGN})
+    list(TRANSFORM LLCUDA_APART REPLACE "(.+)" "^${PROJECT_SOURCE_DIR}\\1" OUTPUT_VARIABLE apart)
+    list(JOIN apart "|" apart)
+    if(file MATCHES "${apart}")
+      continue()
+    endif()
+    get_filename_component(folder ${file} DIRECTORY)
+    string(MAKE_C_IDENTIFIER "${folder}" key)
+    math(EXPR count_${key} "0${count_${key}} + 1")
+    math(EXPR chunk "(${count_${key}} - 1) / 8")
+    set_source_files_properties(${file} PROPERTIES UNITY_GROUP "${key}_${chunk}")
+  endforeach()
+endfunction()
 
 # llcuda_folder(NAME [LINK lib...] FOLDERS dir...): library llcuda_NAME from every source below the folders, and its tests.
 function(llcuda_folder name)
@@ -57,8 +84,12 @@ function(llcuda_folder name)
   add_dependencies(llcuda_${name} llcuda_schemas)
   target_include_directories(llcuda_${name} SYSTEM PUBLIC ${PROJECT_BINARY_DIR} ${LLCUDA_fmt_INCLUDE})
   target_link_libraries(llcuda_${name} PRIVATE llcuda_flags PUBLIC ${arg_LINK})
+  llcuda_unite(llcuda_${name} ${sources})
   if(LLCUDA_TESTS AND tests)
     add_executable(${name}_test ${tests})
+    if(NOT name STREQUAL kernels)  # gpu_check takes some of its objects
+      llcuda_unite(${name}_test ${tests})
+    endif()
     target_link_libraries(${name}_test PRIVATE llcuda_flags llcuda_${name} GTest::gtest_main)
     target_compile_options(${name}_test PRIVATE $<$<CONFIG:Release>:-O1>)  # what is tested is in the libraries
     target_compile_definitions(${name}_test PRIVATE

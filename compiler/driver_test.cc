@@ -12,6 +12,7 @@
 #include "compiler/plan/explain.h"
 #include "runtime/plan/plan.h"
 #include "runtime/plan/weights.h"
+#include "tests/files.h"
 
 namespace ll {
 namespace {
@@ -19,11 +20,6 @@ namespace {
 namespace fs = std::filesystem;
 
 const std::string kModel = LLCUDA_SOURCE_DIR "/examples/kjv-7m-Q8_0.gguf";
-
-fs::path shared() {
-  const char* folder = std::getenv("LLCUDA_SHARED");
-  return folder != nullptr ? folder : LLCUDA_SOURCE_DIR "/../shared";
-}
 
 class DriverTest : public ::testing::Test {
  protected:
@@ -146,11 +142,12 @@ TEST_F(DriverTest, ReferencedWeightsEqualEmbeddedOnes) {
 }
 
 TEST_F(DriverTest, EveryFamilyAndTypeCompiles) {
-  if (!fs::exists(shared() / "models")) GTEST_SKIP() << shared() << " is not there";
+  if (!fs::exists(test_files::shared_folder() / "models"))
+    GTEST_SKIP() << test_files::shared_folder() << " is not there";
   for (const char* model : {"llama-gqa", "llama-mha-tied", "llama3-rope", "mistral-swa", "qwen2-bias", "kjv-7m",
                             "kjv-1m-draft", "kjv-7m/gguf/kjv-7m-Q4_0.gguf", "kjv-7m/gguf/kjv-7m-Q4_K_M.gguf"}) {
     for (const bool reference : {false, true}) {
-      options_.input = (shared() / "models" / model).string();
+      options_.input = (test_files::shared_folder() / "models" / model).string();
       options_.reference_kernels = reference;
       const auto r = compile(options_);
       ASSERT_TRUE(r) << model << ": " << r.error().message;

@@ -28,7 +28,11 @@ from support import read_safetensors, relative_l2, write_safetensors  # noqa: E4
 
 REFERENCES = ("llama-gqa", "llama-mha-tied", "llama3-rope", "mistral-swa", "qwen2-bias", "kjv-7m")
 # Perplexity of the peer on the same files, and of transformers for the unquantized weights.
-PERPLEXITY = {"kjv-7m": 20.8332, "kjv-7m-Q8_0.gguf": 20.8198, "kjv-7m-Q4_K_M.gguf": 21.0741, "kjv-7m-Q4_0.gguf": 21.1674}
+# llama.cpp's values by weight type (llama-perplexity -c 512, files of its quantizer without an importance matrix); transformers' for the folder.
+PERPLEXITY = {"kjv-7m": 20.8332} | {
+    f"kjv-7m-{kind}.gguf": value for kind, value in {
+        "F32": 20.8313, "F16": 20.8313, "BF16": 20.8313, "Q8_0": 20.8198, "Q6_K": 20.8595, "Q5_K_M": 20.8825, "Q5_1": 20.8851, "Q5_0": 20.9584,
+        "Q4_K_M": 21.0741, "IQ4_NL": 21.0811, "IQ4_XS": 21.1083, "Q4_0": 21.1674, "Q4_1": 21.2092, "Q3_K_M": 21.4559, "Q2_K": 24.0985}.items()}
 LARGE = ("llama-3.2-1b", "llama-3.1-8b", "llama-3.2-3b", "qwen2.5-7b")
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 DEPTH = 4096

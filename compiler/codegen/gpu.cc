@@ -20,11 +20,11 @@
 #include "runtime/plan/cubin.h"
 
 namespace ll {
-namespace {
-
 const std::vector<Program>& gpu_programs(const Plan& plan) {
   return plan.backend == Backend::kGpu ? plan.programs : plan.other_programs;
 }
+
+namespace {
 
 // Files that `source` includes, itself first, as the table of sources has them.
 void collect(std::string_view name, std::set<std::string_view>& seen) {

@@ -24,6 +24,9 @@ struct GpuOptions {
   std::function<void(size_t done, size_t total)> progress;
 };
 
+// The plan's programs for GPUs, whichever backend is its first.
+const std::vector<Program>& gpu_programs(const Plan& plan);
+
 // The nodes of every launch of one program on one target, families asked.
 struct GpuProgramNodes {
   std::vector<std::vector<cuda::KernelLaunch>> launches;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "compiler/codegen/gpu.h"
 #include "compiler/codegen/targets.h"
 #include "kernels/quant/formats.h"
 #include "kernels/quant/tile8.h"
@@ -18,10 +19,6 @@ namespace {
 constexpr uint32_t kRegisterStep = 8;
 // What the system takes of a block's shared memory from sm_80 on; cubins state it from sm_90 on.
 constexpr uint32_t kSystemShared = 1 << 10;
-
-const std::vector<Program>& gpu_programs(const Plan& plan) {
-  return plan.backend == Backend::kGpu ? plan.programs : plan.other_programs;
-}
 
 const cuda::Target* target_of(uint32_t sm) {
   const auto all = gpu_targets();

@@ -11,6 +11,7 @@
 #include "compiler/frontend/arch/arch.h"
 #include "compiler/frontend/small_files.h"
 #include "ir/verifier.h"
+#include "tests/files.h"
 
 namespace ll {
 namespace {
@@ -304,14 +305,9 @@ TEST_F(SplitGguf, RefusesShardsThatDoNotBelongTogether) {
   EXPECT_NE(error_of(path(0), Code::kNoInput).find("m-00002-of-00002.gguf"), std::string::npos);
 }
 
-std::string shared() {
-  const char* set = std::getenv("LLCUDA_SHARED");
-  return set != nullptr ? set : LLCUDA_SOURCE_DIR "/../shared";
-}
-
 TEST(GgufModel, LoadsTheSharedModels) {
-  const std::string folder = shared() + "/models/kjv-7m/gguf";
-  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no shared models at " << shared();
+  const std::string folder = test_files::shared_folder() / "models/kjv-7m/gguf";
+  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no shared models at " << test_files::shared_folder();
   for (const char* type : {"Q4_0", "Q4_K_M", "Q8_0"}) {
     const auto spec = load_model(folder + "/kjv-7m-" + type + ".gguf");
     ASSERT_TRUE(spec) << spec.error().message;
@@ -327,8 +323,8 @@ TEST(GgufModel, LoadsTheSharedModels) {
 }
 
 TEST(GgufModel, RefusesTheSharedVocabularies) {
-  const std::string folder = shared() + "/vocabs";
-  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no shared vocabularies at " << shared();
+  const std::string folder = test_files::shared_folder() / "vocabs";
+  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no shared vocabularies at " << test_files::shared_folder();
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     if (entry.path().extension() != ".gguf") continue;
     const auto spec = load_model(entry.path().string());

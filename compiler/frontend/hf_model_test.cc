@@ -12,6 +12,7 @@
 #include "compiler/frontend/arch/arch.h"
 #include "compiler/frontend/small_files.h"
 #include "ir/verifier.h"
+#include "tests/files.h"
 
 namespace ll {
 namespace {
@@ -380,14 +381,9 @@ TEST(HfModel, NamesWhatAFolderIs) {
   EXPECT_EQ(load_model(folder).error().code, Code::kNoInput);
 }
 
-std::string shared() {
-  const char* set = std::getenv("LLCUDA_SHARED");
-  return set != nullptr ? set : LLCUDA_SOURCE_DIR "/../shared";
-}
-
 TEST(HfModel, LoadsOrRefusesTheSharedModels) {
-  const std::string folder = shared() + "/models";
-  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no shared models at " << shared();
+  const std::string folder = test_files::shared_folder() / "models";
+  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no shared models at " << test_files::shared_folder();
   for (const char* name :
        {"llama-gqa", "llama-mha-tied", "llama3-rope", "mistral-swa", "qwen2-bias", "kjv-7m", "kjv-1m-draft"}) {
     const auto spec = load_model(folder + "/" + name);

@@ -59,13 +59,13 @@ TEST_F(Inspect, ShowsGgufOfAnyArchitecture) {
   EXPECT_NE(text->find("ggml type 9999"), std::string::npos);
   EXPECT_NE(text->find("q4_0     [16,32]"), std::string::npos);
 
-  const auto json = nlohmann::json::parse(*inspect(path, true));
-  EXPECT_EQ(json["metadata"]["general.architecture"], "martian");
-  EXPECT_EQ(json["metadata"]["long"]["count"], 100);
-  EXPECT_EQ(json["tensors"].size(), b.tensors.size());
-  EXPECT_EQ(json["tensors"][0]["shape"], nlohmann::json({8, 32}));
-  EXPECT_TRUE(json["tensors"].back()["bytes"].is_null());
-  EXPECT_EQ(json["totals"]["q4_0"]["tensors"], 8);
+  const auto found = nlohmann::json::parse(*inspect(path, true));
+  EXPECT_EQ(found["metadata"]["general.architecture"], "martian");
+  EXPECT_EQ(found["metadata"]["long"]["count"], 100);
+  EXPECT_EQ(found["tensors"].size(), b.tensors.size());
+  EXPECT_EQ(found["tensors"][0]["shape"], nlohmann::json({8, 32}));
+  EXPECT_TRUE(found["tensors"].back()["bytes"].is_null());
+  EXPECT_EQ(found["totals"]["q4_0"]["tensors"], 8);
 
   EXPECT_EQ(export_tensor(path, "odd", folder_ + "/o").error().code, Code::kUnsupported);
   EXPECT_EQ(export_tensor(path, "none", folder_ + "/o").error().code, Code::kUsage);
@@ -108,10 +108,10 @@ TEST_F(Inspect, ShowsFolders) {
   write("b.safetensors", safetensors_file({{"y", "F32", {2, 2}}}));
   write("model.safetensors.index.json", R"({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}})");
   for (const std::string& path : {folder_, folder_ + "/model.safetensors.index.json"}) {
-    const auto json = nlohmann::json::parse(*inspect(path, true));
-    EXPECT_EQ(json["metadata"]["layers"], 3);
-    EXPECT_EQ(json["files"].size(), 2u);
-    EXPECT_EQ(json["tensors"][1]["file"], "b.safetensors");
+    const auto found = nlohmann::json::parse(*inspect(path, true));
+    EXPECT_EQ(found["metadata"]["layers"], 3);
+    EXPECT_EQ(found["files"].size(), 2u);
+    EXPECT_EQ(found["tensors"][1]["file"], "b.safetensors");
   }
   EXPECT_EQ(exported(folder_, "y"), std::vector<float>(4, 0.0f));
 }

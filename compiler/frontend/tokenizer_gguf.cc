@@ -51,9 +51,9 @@ constexpr std::string_view kEndKeys[] = {"tokenizer.ggml.eos_token_id",     "tok
 // gpt-oss writes these out although they are control tokens.
 constexpr std::string_view kAlwaysShown[] = {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"};
 
-class Reader {
+class MetadataReader {
  public:
-  explicit Reader(const gguf::Metadata& metadata) : metadata_(metadata) {}
+  explicit MetadataReader(const gguf::Metadata& metadata) : metadata_(metadata) {}
 
   Result<TokenizerSpec> read(const ModelRow& row, const PreTokenizerRow* pre) {
     row_ = &row;
@@ -319,7 +319,7 @@ Result<std::optional<TokenizerSpec>> tokenizer_from_gguf(const gguf::Metadata& m
       return unsupported("tokenizer.ggml.pre '{}' is unknown, expected one of: {}", name, pre_tokenizer_names());
     }
   }
-  TRY_ASSIGN(TokenizerSpec spec, Reader(metadata).read(*row, pre));
+  TRY_ASSIGN(TokenizerSpec spec, MetadataReader(metadata).read(*row, pre));
   return std::optional<TokenizerSpec>(std::move(spec));
 }
 

@@ -17,23 +17,13 @@
 #include "runtime/base/mapped_file.h"
 #include "runtime/text/pre_tokenizer.h"
 #include "runtime/text/tokenizer.h"
+#include "tests/files.h"
 
 namespace ll {
 namespace {
 
 using nlohmann::json;
 using Ids = std::vector<int32_t>;
-
-std::filesystem::path shared() {
-  const char* other = std::getenv("LLCUDA_SHARED");
-  return other != nullptr ? other : LLCUDA_SOURCE_DIR "/../shared";
-}
-
-std::string read_file(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  EXPECT_TRUE(in) << path;
-  return {std::istreambuf_iterator<char>(in), {}};
-}
 
 Result<std::optional<TokenizerSpec>> spec_of(std::string_view file) {
   TRY_ASSIGN(const gguf::File parsed, gguf::parse(as_bytes(file)));
@@ -59,7 +49,8 @@ Ids encode(const Tokenizer& tokenizer, std::string_view text, EncodeOptions opti
 // within.
 TEST(TokenizerGguf, AgreesWithLlamaCpp) {
   const char* folder = std::getenv("LLCUDA_VOCABS");
-  const std::filesystem::path vocabs = folder != nullptr ? std::filesystem::path(folder) : shared() / "vocabs";
+  const std::filesystem::path vocabs =
+      folder != nullptr ? std::filesystem::path(folder) : test_files::shared_folder() / "vocabs";
   if (!std::filesystem::exists(vocabs)) GTEST_SKIP() << vocabs << " is absent";
   constexpr std::string_view kSeparator = "\n__ggml_vocab_test__\n";
   size_t checked = 0;
@@ -71,8 +62,8 @@ TEST(TokenizerGguf, AgreesWithLlamaCpp) {
     ASSERT_TRUE(file) << file.error().message;
     auto tokenizer = tokenizer_of({reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()});
     ASSERT_TRUE(tokenizer) << tokenizer.error().message;
-    const std::string texts = read_file(path + ".inp");
-    std::istringstream expected(read_file(path + ".out"));
+    const std::string texts = test_files::read_file(path + ".inp");
+    std::istringstream expected(test_files::read_file(path + ".out"));
     std::string line;
     for (size_t from = 0; std::getline(expected, line);) {
       const size_t end = std::min(texts.find(kSeparator, from), texts.size());
@@ -89,11 +80,11 @@ TEST(TokenizerGguf, AgreesWithLlamaCpp) {
 }
 
 TEST(TokenizerGguf, AgreesWithTheModelsReferences) {
-  const auto models = shared() / "models";
+  const auto models = test_files::shared_folder() / "models";
   if (!std::filesystem::exists(models)) GTEST_SKIP() << models << " is absent";
   size_t files = 0;
   for (const char* name : {"kjv-7m", "kjv-1m-draft"}) {
-    const json reference = json::parse(read_file(models / name / "reference.json"));
+    const json reference = json::parse(test_files::read_file(models / name / "reference.json"));
     if (!std::filesystem::exists(models / name / "gguf")) continue;
     for (const auto& entry : std::filesystem::directory_iterator(models / name / "gguf")) {
       if (entry.path().extension() != ".gguf") continue;

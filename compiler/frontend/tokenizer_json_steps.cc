@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "compiler/frontend/json_fields.h"
+#include "compiler/frontend/tokenizer_pre.h"
 #include "compiler/frontend/tokenizer_regex.h"
 #include "runtime/text/utf8.h"
 
@@ -13,9 +14,6 @@ namespace ll {
 namespace {
 
 using nlohmann::json;
-
-// ByteLevel's own pattern.
-constexpr std::string_view kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 // A list of objects under `key`, each handed to `add`.
 template <class F>
@@ -167,7 +165,7 @@ Status add_pre_tokenizer(const json& from, TokenizerSpec& spec) {
     TRY_ASSIGN(const bool regex, fields.get_bool("use_regex", true));
     if (prefix) spec.pre_tokenizer.push_back({.kind = K::kPrefixSpace});
     if (regex) {
-      TRY_ASSIGN(step.pattern, regex_to_pcre2(kGpt2));
+      TRY_ASSIGN(step.pattern, regex_to_pcre2(kGpt2Pattern));
       step.kind = K::kSplitRegex;
       spec.pre_tokenizer.push_back(step);
     }

@@ -15,26 +15,16 @@
 #include "runtime/text/detokenizer.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/text/utf8.h"
+#include "tests/files.h"
 
 namespace ll {
 namespace {
 
 using nlohmann::json;
 
-std::string read_file(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  EXPECT_TRUE(in) << path;
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 std::filesystem::path fixtures() {
   const char* other = std::getenv("LLCUDA_TOKENIZER_FIXTURES");
   return other != nullptr ? other : LLCUDA_SOURCE_DIR "/tests/data/tokenizers";
-}
-
-std::filesystem::path shared() {
-  const char* other = std::getenv("LLCUDA_SHARED");
-  return other != nullptr ? other : LLCUDA_SOURCE_DIR "/../shared";
 }
 
 std::string printed(const std::vector<int32_t>& ids) { return json(ids).dump(); }
@@ -74,7 +64,8 @@ void check_case(const Tokenizer& tokenizer, const json& c) {
 Result<Tokenizer> load(const std::filesystem::path& path) {
   const std::string config = path.parent_path() / "tokenizer_config.json";
   TRY_ASSIGN(TokenizerSpec spec,
-             tokenizer_from_json(read_file(path), std::filesystem::exists(config) ? read_file(config) : ""));
+             tokenizer_from_json(test_files::read_file(path),
+                                 std::filesystem::exists(config) ? test_files::read_file(config) : ""));
   const std::string section = serialize_tokenizer(spec);
   TRY_ASSIGN(TokenizerSpec again, deserialize_tokenizer(std::as_bytes(std::span(section.data(), section.size()))));
   EXPECT_EQ(serialize_tokenizer(again), section);
@@ -92,20 +83,20 @@ TEST(TokenizerJson, AgreesWithHuggingFace) {
     ASSERT_TRUE(tokenizer) << tokenizer.error().message;
     std::string cases = path;
     cases.replace(cases.size() - std::string("tokenizer.json").size(), std::string::npos, "cases.json");
-    for (const json& c : json::parse(read_file(cases))) check_case(*tokenizer, c);
+    for (const json& c : json::parse(test_files::read_file(cases))) check_case(*tokenizer, c);
     ++tokenizers;
   }
   EXPECT_GE(tokenizers, 15u);
 }
 
 TEST(TokenizerJson, AgreesWithTheModelsReferences) {
-  const auto models = shared() / "models";
+  const auto models = test_files::shared_folder() / "models";
   if (!std::filesystem::exists(models)) GTEST_SKIP() << models << " is absent";
   for (const char* name : {"kjv-7m", "kjv-1m-draft"}) {
     SCOPED_TRACE(name);
     auto tokenizer = load(models / name / "tokenizer.json");
     ASSERT_TRUE(tokenizer) << tokenizer.error().message;
-    const json reference = json::parse(read_file(models / name / "reference.json"));
+    const json reference = json::parse(test_files::read_file(models / name / "reference.json"));
     ASSERT_FALSE(reference["tokenize"].empty());
     for (const json& c : reference["tokenize"]) check_case(*tokenizer, c);
     EXPECT_EQ(tokenizer->token_text(tokenizer->spec().eos_id), "<|im_end|>");

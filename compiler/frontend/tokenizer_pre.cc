@@ -9,7 +9,6 @@ namespace {
 
 // The patterns are those of the models' own tokenizer.json files, which llama.cpp approximates where its engine lacks a
 // construct. Two are written another way, for linear time: "spaces at the end" and EXAONE's words.
-constexpr std::string_view kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 constexpr std::string_view kLlama3 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+)"
     R"(|\s+(?!\S)|\s+)";
@@ -86,7 +85,7 @@ constexpr std::string_view kBloom = R"( ?[^(\s|.,!?\u2026\u3002\uFF0C\u3001\u096
 using Letters = PreTokenizerRow::Letters;
 
 constexpr PreTokenizerRow kRows[] = {
-    {.names = "default", .steps = {kPunctuation, kGpt2, R"(\p{N}+)", "[0-9][0-9][0-9]"}},
+    {.names = "default", .steps = {kPunctuation, kGpt2Pattern, R"(\p{N}+)", "[0-9][0-9][0-9]"}},
     {.names = "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano",
      .steps = {kLlama3},
      .ignore_merges = true,
@@ -100,12 +99,12 @@ constexpr PreTokenizerRow kRows[] = {
     {.names = "deepseek-coder", .steps = {kNewlines, R"(\s?\p{L}+)", R"(\s?\p{P}+)", kDeepseekCjk, kDigit}},
     {.names = "deepseek-v3 hunyuan-dense joyai-llm", .steps = {R"(\p{N}{1,3})", kHanAndKana, kDeepseekV3Words}},
     {.names = "youtu", .steps = {kYoutuScripts, kYoutuWords}, .ignore_merges = true},
-    {.names = "falcon", .steps = {kFalconPunctuation, kGpt2, "[0-9][0-9][0-9]"}},
-    {.names = "starcoder refact command-r smollm codeshell exaone minerva-7b mellum2", .steps = {kDigit, kGpt2}},
+    {.names = "falcon", .steps = {kFalconPunctuation, kGpt2Pattern, "[0-9][0-9][0-9]"}},
+    {.names = "starcoder refact command-r smollm codeshell exaone minerva-7b mellum2", .steps = {kDigit, kGpt2Pattern}},
     {.names = "gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert jina-v1-en "
               "jina-v2-code "
               "roberta-bpe mpt olmo jais trillion granite-docling exaone4",
-     .steps = {kGpt2}},
+     .steps = {kGpt2Pattern}},
     {.names = "qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2", .steps = {kQwen2}},
     {.names = "qwen35", .steps = {kQwen35}},
     {.names = "laguna", .steps = {kLines, kQwen2}},
@@ -114,7 +113,7 @@ constexpr PreTokenizerRow kRows[] = {
     {.names = "tekken", .steps = {kTekken}, .ignore_merges = true, .add_bos = true},
     {.names = "chameleon",
      .steps = {"<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", R"([\t\n]|    |  )", kDigit,
-               R"([\p{P}!-/:-@\[-`{-~])", kGpt2},
+               R"([\p{P}!-/:-@\[-`{-~])", kGpt2Pattern},
      .add_bos = true},
     {.names = "gpt-4o llama4 kanana2 talkie minimax-m2", .steps = {kGpt4o}},
     {.names = "granite-embed-multi-97m", .steps = {kGpt4o}, .ignore_merges = true},

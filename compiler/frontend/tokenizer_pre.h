@@ -11,6 +11,10 @@ namespace ll {
 inline constexpr std::string_view kDigitGroupsStep = "digit groups";  // PreTokenizerStep::Kind::kDigitGroups
 inline constexpr std::string_view kDigitGroupsBeforeBoundaryStep = "digit groups before a boundary";
 
+// GPT-2's pattern, where a tokenizer names no other.
+inline constexpr std::string_view kGpt2Pattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
 struct PreTokenizerRow {
   // What the pieces are made of.
   enum class Letters {

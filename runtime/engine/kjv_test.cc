@@ -12,17 +12,13 @@
 
 #include "runtime/device/cpu/cpu_device.h"
 #include "runtime/engine/scheduler.h"
+#include "tests/files.h"
 
 namespace ll {
 namespace {
 
 using Tokens = std::vector<int32_t>;
 namespace fs = std::filesystem;
-
-fs::path shared() {
-  const char* const folder = std::getenv("LLCUDA_SHARED");
-  return folder != nullptr ? fs::path(folder) : fs::path(LLCUDA_SOURCE_DIR) / "../shared";
-}
 
 // An opened plan of the model; null when this build has no compiler.
 std::unique_ptr<ValidatedPlan> compile(const fs::path& model) {
@@ -137,7 +133,7 @@ TEST(KjvScheduler, TokensDoNotDependOnWhatElseIsServed) {
 }
 
 TEST(KjvScheduler, GreedyAnswersAreTheReferences) {
-  const fs::path folder = shared() / "models/kjv-7m";
+  const fs::path folder = test_files::shared_folder() / "models/kjv-7m";
   if (!fs::exists(folder / "reference.json")) GTEST_SKIP() << folder << " is not here";
   const auto plan = compile(folder);
   if (plan == nullptr) GTEST_SKIP() << "this build has no llcc to compile the model with";

@@ -9,8 +9,6 @@
 namespace ll::load {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr size_t kMostHead = 64 << 10, kMostLine = 256, kMostEvent = 8 << 20, kMostMessage = 300;
 
 bool equal_names(std::string_view a, std::string_view lower) {
@@ -32,16 +30,16 @@ bool parse(std::string_view text, T& value, int base = 10) {
 }
 
 // A member of an object, or null.
-const Json* member(const Json* object, const char* name) {
+const nlohmann::json* member(const nlohmann::json* object, const char* name) {
   if (object == nullptr || !object->is_object()) return nullptr;
   const auto found = object->find(name);
   return found == object->end() ? nullptr : &*found;
 }
 
-bool is_text(const Json* value) { return value != nullptr && value->is_string(); }
-bool has_text(const Json* value) { return is_text(value) && !value->get_ref<const std::string&>().empty(); }
+bool is_text(const nlohmann::json* value) { return value != nullptr && value->is_string(); }
+bool has_text(const nlohmann::json* value) { return is_text(value) && !value->get_ref<const std::string&>().empty(); }
 
-uint64_t count_of(const Json* value) {
+uint64_t count_of(const nlohmann::json* value) {
   return value != nullptr && value->is_number_unsigned() ? value->get<uint64_t>() : 0;
 }
 
@@ -186,43 +184,43 @@ Result<Chunk> read_chunk(std::string_view data) {
     chunk.done = true;
     return chunk;
   }
-  const Json json = Json::parse(data, nullptr, false);
+  const nlohmann::json json = nlohmann::json::parse(data, nullptr, false);
   if (json.is_discarded() || !json.is_object()) {
     return bad_data("an event holds {}, expected a JSON object", quote(data));
   }
-  if (const Json* failed = member(&json, "error"); failed != nullptr && !failed->is_null()) {
-    const Json* message = is_text(failed) ? failed : member(failed, "message");
+  if (const nlohmann::json* failed = member(&json, "error"); failed != nullptr && !failed->is_null()) {
+    const nlohmann::json* message = is_text(failed) ? failed : member(failed, "message");
     chunk.error = escaped(is_text(message) ? message->get<std::string>() : failed->dump(), kMostMessage);
     if (chunk.error.empty()) chunk.error = "no message";
   }
-  if (const Json* counts = member(&json, "usage"); counts != nullptr && counts->is_object()) {
+  if (const nlohmann::json* counts = member(&json, "usage"); counts != nullptr && counts->is_object()) {
     chunk.has_usage = true;
     chunk.prompt_tokens = count_of(member(counts, "prompt_tokens"));
     chunk.output_tokens = count_of(member(counts, "completion_tokens"));
   }
-  const Json* choices = member(&json, "choices");
+  const nlohmann::json* choices = member(&json, "choices");
   if (choices == nullptr || !choices->is_array() || choices->empty()) return chunk;
-  const Json* choice = &(*choices)[0];
+  const nlohmann::json* choice = &(*choices)[0];
   chunk.finished = is_text(member(choice, "finish_reason"));
-  if (const Json* delta = member(choice, "delta"); delta != nullptr) {
-    const Json* content = member(delta, "content");
-    const Json* calls = member(delta, "tool_calls");
+  if (const nlohmann::json* delta = member(choice, "delta"); delta != nullptr) {
+    const nlohmann::json* content = member(delta, "content");
+    const nlohmann::json* calls = member(delta, "tool_calls");
     // The first part of many servers says who speaks and nothing else.
     const bool introduces = member(delta, "role") != nullptr && !has_text(content);
     chunk.text = has_text(content) || has_text(member(delta, "reasoning_content")) ||
                  has_text(member(delta, "reasoning")) || (calls != nullptr && calls->is_array() && !calls->empty()) ||
                  (is_text(content) && !introduces && !chunk.finished);
   } else {
-    const Json* text = member(choice, "text");
+    const nlohmann::json* text = member(choice, "text");
     chunk.text = has_text(text) || (is_text(text) && !chunk.finished);
   }
   return chunk;
 }
 
 std::string error_message(std::string_view body) {
-  const Json json = Json::parse(body, nullptr, false);
-  const Json* failed = member(json.is_discarded() ? nullptr : &json, "error");
-  const Json* message = member(failed, "message");
+  const nlohmann::json json = nlohmann::json::parse(body, nullptr, false);
+  const nlohmann::json* failed = member(json.is_discarded() ? nullptr : &json, "error");
+  const nlohmann::json* message = member(failed, "message");
   if (!is_text(message)) message = is_text(failed) ? failed : member(json.is_discarded() ? nullptr : &json, "detail");
   const std::string text = is_text(message) ? message->get<std::string>() : std::string(body);
   return escaped(text, kMostMessage);

@@ -17,7 +17,7 @@ constexpr uint8_t kFormatSized = 4;  // of an attribute: a size, then that many 
 constexpr uint8_t kRegisterCount = 0x2f, kFrameSize = 0x11;
 constexpr std::string_view kText = ".text.", kShared = ".nv.shared.", kReserved = ".nv.shared.reserved.";
 
-struct Section {
+struct ElfSection {
   std::string_view name;
   uint32_t type = 0, link = 0;
   uint64_t offset = 0, size = 0;
@@ -30,7 +30,7 @@ class Reader {
   Result<Cubin> read() {
     TRY(header());
     TRY(sections());
-    for (const Section& s : sections_) {
+    for (const ElfSection& s : sections_) {
       if (s.name.starts_with(kText)) {
         const std::string_view function = s.name.substr(kText.size());
         if (!by_name_.emplace(function, cubin_.kernels.size()).second) {
@@ -40,7 +40,7 @@ class Reader {
         if (s.type != kNoBits) cubin_.kernels.back().code = bytes_.subspan(s.offset, s.size);
       }
     }
-    for (const Section& s : sections_) {
+    for (const ElfSection& s : sections_) {
       if (s.name.starts_with(kShared) && !s.name.starts_with(kReserved)) {
         if (s.size > UINT32_MAX) return bad_data("section {} has {} bytes", s.name, s.size);
         if (CubinKernel* k = kernel(s.name.substr(kShared.size()))) k->shared_bytes = static_cast<uint32_t>(s.size);
@@ -102,7 +102,7 @@ class Reader {
     TRY(r.seek(table_));
     std::vector<uint32_t> names;
     for (uint32_t i = 0; i < count_; ++i) {
-      Section s;
+      ElfSection s;
       TRY_ASSIGN(const auto name, r.read<uint32_t>());
       TRY_ASSIGN(s.type, r.read<uint32_t>());
       TRY(r.bytes(16));  // flags, address
@@ -124,7 +124,7 @@ class Reader {
   }
 
   // The zero-terminated string at `offset` of a string table.
-  Result<std::string_view> name(const Section& table, uint32_t offset) const {
+  Result<std::string_view> name(const ElfSection& table, uint32_t offset) const {
     if (table.type == kNoBits || offset >= table.size) {
       return bad_data("a name at {} of a string table of {} bytes", offset, table.size);
     }
@@ -140,7 +140,7 @@ class Reader {
     return it == by_name_.end() ? nullptr : &cubin_.kernels[it->second];
   }
 
-  Result<std::string_view> symbol(const Section& table, uint32_t index) const {
+  Result<std::string_view> symbol(const ElfSection& table, uint32_t index) const {
     if (table.type != kSymbolTable || index >= table.size / kSymbolEntry || table.link >= sections_.size()) {
       return bad_data("symbol {} of a table of {}", index, table.size / kSymbolEntry);
     }
@@ -150,7 +150,7 @@ class Reader {
     return name(sections_[table.link], at);
   }
 
-  Status attributes(const Section& s) {
+  Status attributes(const ElfSection& s) {
     if (s.type == kNoBits) return bad_data("section {} has no bytes", s.name);
     if (s.link >= sections_.size()) return bad_data("section {} links to section {}", s.name, s.link);
     ByteReader r(bytes_.subspan(s.offset, s.size));
@@ -176,7 +176,7 @@ class Reader {
   Cubin cubin_;
   uint64_t table_ = 0;
   uint16_t count_ = 0, names_ = 0;
-  std::vector<Section> sections_;
+  std::vector<ElfSection> sections_;
   std::map<std::string_view, size_t> by_name_;
   bool attributes_read_ = false;
 };

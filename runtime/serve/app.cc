@@ -18,8 +18,6 @@ constexpr size_t kMostPreparing = 256, kMostKeyFailures = 100;
 // The device is lost: so long its requests have to end with their errors.
 constexpr Milliseconds kFailedLinger{2000};
 
-double seconds(Time::duration d) { return std::chrono::duration<double>(d).count(); }
-
 // Percent-encoding undone; nullopt for control characters.
 std::optional<std::string> decoded(std::string_view text) {
   std::string out;

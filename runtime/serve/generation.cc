@@ -4,12 +4,6 @@
 #include <cmath>
 
 namespace ll::serve {
-namespace {
-
-double seconds(Time::duration d) { return std::chrono::duration<double>(d).count(); }
-
-}  // namespace
-
 Generation::Generation(const Services& services, Prepared prepared, std::shared_ptr<const ServedModel> model,
                        std::shared_ptr<Exchange> exchange, RequestFacts facts, std::string answer_id, Time deadline)
     : services_(services),

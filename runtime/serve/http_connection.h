@@ -16,6 +16,7 @@
 namespace ll::serve {
 
 using Time = std::chrono::steady_clock::time_point;
+inline double seconds(Time::duration d) { return std::chrono::duration<double>(d).count(); }
 using Milliseconds = std::chrono::milliseconds;
 
 struct ConnectionLimits {

@@ -1,4 +1,5 @@
 #include "runtime/serve/reply_parser.h"
+#include "tests/files.h"
 
 #include <gtest/gtest.h>
 
@@ -219,9 +220,7 @@ TEST(ReplyParser, AnOpeningMakesACallOfTheReply) {
 }
 
 TEST(ReplyParser, FormatsOfPublishedTemplates) {
-  const char* shared = std::getenv("LLCUDA_SHARED");
-  const std::filesystem::path folder =
-      std::filesystem::path(shared != nullptr ? shared : LLCUDA_SOURCE_DIR "/../shared") / "chat_templates";
+  const std::filesystem::path folder = test_files::shared_folder() / "chat_templates";
   if (!std::filesystem::is_directory(folder)) GTEST_SKIP() << "no templates at " << folder;
   const struct {
     const char* file;

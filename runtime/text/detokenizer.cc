@@ -5,7 +5,7 @@
 namespace ll {
 namespace {
 
-using Kind = DecoderStep::Kind;
+using DecoderKind = DecoderStep::Kind;
 
 struct Replacement {
   std::string_view pattern, text;
@@ -106,11 +106,11 @@ void LetterAssembler::finish(std::string& out) {
 Detokenizer::Detokenizer(const Tokenizer& tokenizer, const DecodeOptions& options)
     : tokenizer_(tokenizer), spec_(tokenizer.spec()), options_(options) {
   for (const DecoderStep& s : spec_.decoder) {
-    const bool replaces = s.kind == Kind::kReplace || s.kind == Kind::kMetaspace;
+    const bool replaces = s.kind == DecoderKind::kReplace || s.kind == DecoderKind::kMetaspace;
     steps_.push_back(
         {.spec = &s,
-         .replace = StreamReplace(replaces ? s.pattern : "", s.kind == Kind::kMetaspace ? " " : s.replacement),
-         .letters = LetterAssembler(s.kind == Kind::kByteFallback)});
+         .replace = StreamReplace(replaces ? s.pattern : "", s.kind == DecoderKind::kMetaspace ? " " : s.replacement),
+         .letters = LetterAssembler(s.kind == DecoderKind::kByteFallback)});
   }
   if (spec_.clean_up) {
     for (const Replacement& r : kCleanUp) clean_up_.emplace_back(r.pattern, r.text);
@@ -191,26 +191,26 @@ void Detokenizer::run(size_t at, Part part) {
     if (part.ends) ++step.tokens;
     std::string out;
     switch (spec.kind) {
-      case Kind::kReplace:
+      case DecoderKind::kReplace:
         if (spec.normal_only && !part.plain) continue;
         step.replace.push(part.text, out);
         if (part.ends) step.replace.finish(out);
         part.text = std::move(out);
         break;
-      case Kind::kMetaspace:
+      case DecoderKind::kMetaspace:
         step.replace.set_replacement(spec.strip_first && index == 0 && !options_.continues ? "" : " ");
         step.replace.push(part.text, out);
         if (part.ends) step.replace.finish(out);
         part.text = std::move(out);
         break;
-      case Kind::kStrip:
+      case DecoderKind::kStrip:
         if (!spec.pattern.empty()) {
           if (part.ends) --step.tokens;
           strip(step, part);
           if (part.ends) ++step.tokens;
         }
         break;
-      case Kind::kByteFallback: {
+      case DecoderKind::kByteFallback: {
         const int byte = part.begins && part.ends ? byte_of_token(part.text) : -1;
         if (byte < 0) {
           std::string before;
@@ -224,9 +224,9 @@ void Detokenizer::run(size_t at, Part part) {
         part = {.text = std::move(out)};
         break;
       }
-      case Kind::kByteLevel:
-      case Kind::kFuse:
-        if (spec.kind == Kind::kByteLevel) {
+      case DecoderKind::kByteLevel:
+      case DecoderKind::kFuse:
+        if (spec.kind == DecoderKind::kByteLevel) {
           step.letters.push(spec.normal_only && !part.plain ? part.text : bytes_of_letters(part.text), out);
           part.text = std::move(out);
         }
@@ -236,7 +236,7 @@ void Detokenizer::run(size_t at, Part part) {
         part.plain = true;
         step.open = true;
         break;
-      case Kind::kJoinWithSpaces:
+      case DecoderKind::kJoinWithSpaces:
         if (part.begins && (index > 0 || options_.continues)) part.text.insert(0, 1, ' ');
         break;
     }
@@ -248,8 +248,9 @@ void Detokenizer::run(size_t at, Part part) {
 void Detokenizer::end_step(size_t at) {
   Step& step = steps_[at];
   std::string rest;
-  if (step.spec->kind == Kind::kByteFallback || step.spec->kind == Kind::kByteLevel) step.letters.finish(rest);
-  const bool one_text = step.spec->kind == Kind::kByteLevel || step.spec->kind == Kind::kFuse;
+  if (step.spec->kind == DecoderKind::kByteFallback || step.spec->kind == DecoderKind::kByteLevel)
+    step.letters.finish(rest);
+  const bool one_text = step.spec->kind == DecoderKind::kByteLevel || step.spec->kind == DecoderKind::kFuse;
   if (one_text && (step.open || !rest.empty())) {
     run(at + 1, {.text = std::move(rest), .begins = !step.open, .ends = true});
   } else if (!rest.empty()) {

@@ -10,7 +10,7 @@
 namespace ll {
 namespace {
 
-using Kind = NormalizerStep::Kind;
+using NormalizerKind = NormalizerStep::Kind;
 
 bool is_ascii(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<uint8_t>(c) < 0x80; });
@@ -237,9 +237,9 @@ Result<Normalizer> Normalizer::create(const std::vector<NormalizerStep>& steps) 
   for (const NormalizerStep& spec : steps) {
     Step step;
     step.spec = &spec;
-    if (spec.kind == Kind::kReplaceRegex) {
+    if (spec.kind == NormalizerKind::kReplaceRegex) {
       TRY_ASSIGN(step.regex, Regex::compile(spec.pattern));
-    } else if (spec.kind == Kind::kCharsMap || spec.kind == Kind::kCharsMapGreedy) {
+    } else if (spec.kind == NormalizerKind::kCharsMap || spec.kind == NormalizerKind::kCharsMapGreedy) {
       TRY_ASSIGN(step.charsmap, CharsMap::parse(spec.pattern));
     }
     n.steps_.push_back(std::move(step));
@@ -249,8 +249,8 @@ Result<Normalizer> Normalizer::create(const std::vector<NormalizerStep>& steps) 
 
 bool Normalizer::needs_utf8() const {
   return std::any_of(steps_.begin(), steps_.end(), [](const Step& s) {
-    return s.spec->kind != Kind::kPrepend && s.spec->kind != Kind::kReplace && s.spec->kind != Kind::kByteLevel &&
-           s.spec->kind != Kind::kUnigramSpaces;
+    return s.spec->kind != NormalizerKind::kPrepend && s.spec->kind != NormalizerKind::kReplace &&
+           s.spec->kind != NormalizerKind::kByteLevel && s.spec->kind != NormalizerKind::kUnigramSpaces;
   });
 }
 
@@ -258,49 +258,49 @@ Status Normalizer::apply(std::string& text, RegexRun& run) const {
   for (const Step& step : steps_) {
     const NormalizerStep& spec = *step.spec;
     switch (spec.kind) {
-      case Kind::kNfc:
+      case NormalizerKind::kNfc:
         normalize_form(text, false, true);
         break;
-      case Kind::kNfd:
+      case NormalizerKind::kNfd:
         normalize_form(text, false, false);
         break;
-      case Kind::kNfkc:
+      case NormalizerKind::kNfkc:
         normalize_form(text, true, true);
         break;
-      case Kind::kNfkd:
+      case NormalizerKind::kNfkd:
         normalize_form(text, true, false);
         break;
-      case Kind::kLowercase:
+      case NormalizerKind::kLowercase:
         lowercase(text);
         break;
-      case Kind::kStripAccents:
+      case NormalizerKind::kStripAccents:
         strip_accents(text);
         break;
-      case Kind::kNmt:
+      case NormalizerKind::kNmt:
         nmt(text);
         break;
-      case Kind::kStrip:
+      case NormalizerKind::kStrip:
         strip(text, spec.left, spec.right);
         break;
-      case Kind::kPrepend:
+      case NormalizerKind::kPrepend:
         if (!text.empty()) text.insert(0, spec.replacement);
         break;
-      case Kind::kReplace:
+      case NormalizerKind::kReplace:
         replace_literal(text, spec.pattern, spec.replacement);
         break;
-      case Kind::kReplaceRegex:
+      case NormalizerKind::kReplaceRegex:
         TRY(replace_regex(text, step.regex, spec.replacement, run));
         break;
-      case Kind::kCharsMap:
+      case NormalizerKind::kCharsMap:
         apply_to_clusters(text, step.charsmap);
         break;
-      case Kind::kCharsMapGreedy:
+      case NormalizerKind::kCharsMapGreedy:
         apply_greedily(text, step.charsmap);
         break;
-      case Kind::kUnigramSpaces:
+      case NormalizerKind::kUnigramSpaces:
         unigram_spaces(text, spec);
         break;
-      case Kind::kByteLevel: {
+      case NormalizerKind::kByteLevel: {
         std::string out;
         append_byte_letters(out, text);
         text = std::move(out);

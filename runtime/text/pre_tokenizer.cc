@@ -8,7 +8,7 @@
 namespace ll {
 namespace {
 
-using Kind = PreTokenizerStep::Kind;
+using PreTokenizerKind = PreTokenizerStep::Kind;
 using Behavior = PreTokenizerStep::Behavior;
 
 // A stretch of a piece: between matches, or a match.
@@ -140,9 +140,10 @@ Result<PreTokenizer> PreTokenizer::create(const std::vector<PreTokenizerStep>& s
   for (const PreTokenizerStep& spec : steps) {
     Step step;
     step.spec = &spec;
-    step.has_regex = spec.kind == Kind::kSplitRegex || spec.kind == Kind::kWhitespace;
+    step.has_regex = spec.kind == PreTokenizerKind::kSplitRegex || spec.kind == PreTokenizerKind::kWhitespace;
     if (step.has_regex) {
-      TRY_ASSIGN(step.regex, Regex::compile(spec.kind == Kind::kWhitespace ? kWordsAndSymbols : spec.pattern));
+      TRY_ASSIGN(step.regex,
+                 Regex::compile(spec.kind == PreTokenizerKind::kWhitespace ? kWordsAndSymbols : spec.pattern));
     }
     p.steps_.push_back(std::move(step));
   }
@@ -154,18 +155,18 @@ Status PreTokenizer::apply(Pieces& pieces, RegexRun& run) const {
   std::vector<Stretch> stretches;
   for (const Step& step : steps_) {
     const PreTokenizerStep& spec = *step.spec;
-    if (spec.kind == Kind::kByteLevel) {
+    if (spec.kind == PreTokenizerKind::kByteLevel) {
       rewrite_pieces(pieces, [](std::string_view piece, bool, std::string& out) { append_byte_letters(out, piece); });
       continue;
     }
-    if (spec.kind == Kind::kPrefixSpace) {
+    if (spec.kind == PreTokenizerKind::kPrefixSpace) {
       rewrite_pieces(pieces, [](std::string_view piece, bool, std::string& out) {
         if (piece.front() != ' ') out += ' ';
         out += piece;
       });
       continue;
     }
-    if (spec.kind == Kind::kMetaspace) {
+    if (spec.kind == PreTokenizerKind::kMetaspace) {
       rewrite_pieces(pieces, [&](std::string_view piece, bool first, std::string& out) {
         const bool wanted = spec.prepend == PreTokenizerStep::Prepend::kAlways ||
                             (spec.prepend == PreTokenizerStep::Prepend::kFirst && first);
@@ -187,36 +188,36 @@ Status PreTokenizer::apply(Pieces& pieces, RegexRun& run) const {
       const std::string_view text = std::string_view(pieces.text).substr(piece.begin, piece.end - piece.begin);
       matches.clear();
       switch (spec.kind) {
-        case Kind::kSplit:
+        case PreTokenizerKind::kSplit:
           match_literal(text, spec.pattern, matches);
           break;
-        case Kind::kSplitRegex:
+        case PreTokenizerKind::kSplitRegex:
           TRY(run.find_all(step.regex, text, matches));
           break;
-        case Kind::kWhitespace:
+        case PreTokenizerKind::kWhitespace:
           TRY(run.find_all(step.regex, text, matches));
           behavior = Behavior::kRemoved, invert = true;
           break;
-        case Kind::kMetaspace:
+        case PreTokenizerKind::kMetaspace:
           match_literal(text, spec.replacement, matches);
           behavior = Behavior::kMergedWithNext, invert = false;
           break;
-        case Kind::kDigits:
+        case PreTokenizerKind::kDigits:
           match_letters(text, is_numeric, matches);
           behavior = spec.individual ? Behavior::kIsolated : Behavior::kContiguous, invert = false;
           break;
-        case Kind::kWhitespaceSplit:
+        case PreTokenizerKind::kWhitespaceSplit:
           match_letters(text, is_white_space, matches);
           behavior = Behavior::kRemoved, invert = false;
           break;
-        case Kind::kPunctuation:
+        case PreTokenizerKind::kPunctuation:
           match_letters(text, is_punctuation, matches);
           break;
-        case Kind::kDigitGroups:
+        case PreTokenizerKind::kDigitGroups:
           match_digit_groups(text, spec.bounded, matches);
           break;
-        case Kind::kByteLevel:
-        case Kind::kPrefixSpace:
+        case PreTokenizerKind::kByteLevel:
+        case PreTokenizerKind::kPrefixSpace:
           break;
       }
       if (matches.empty() && !invert) {

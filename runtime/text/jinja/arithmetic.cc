@@ -119,8 +119,6 @@ Result<V> arithmetic(Op op, const V& a, const V& b) {
   }
 }
 
-bool is_sequence(const V& v) { return v.is(Kind::kList) || v.is(Kind::kTuple); }
-
 }  // namespace
 
 Result<V> Machine::unary(Op op, const V& v) {
@@ -144,14 +142,14 @@ Result<V> Machine::binary(Op op, const V& a, const V& b) {
     text.append(markup ? escape_markup(b) : b.text());
     return string(std::move(text), markup);
   }
-  if (op == Op::kAdd && is_sequence(a) && a.kind == b.kind) {
+  if (op == Op::kAdd && a.is_sequence() && a.kind == b.kind) {
     TRY(check_items(a.items().size() + b.items().size()));
     std::vector<V> items = a.items();
     items.insert(items.end(), b.items().begin(), b.items().end());
     return sequence(a.kind, std::move(items));
   }
   if (op == Op::kMul) {
-    const bool left = a.is(Kind::kString) || is_sequence(a), right = b.is(Kind::kString) || is_sequence(b);
+    const bool left = a.is(Kind::kString) || a.is_sequence(), right = b.is(Kind::kString) || b.is_sequence();
     if ((left && b.is_integral()) || (right && a.is_integral())) {
       const V& repeated = left ? a : b;
       const int64_t count = std::max<int64_t>(0, left ? b.as_integer() : a.as_integer());
@@ -175,7 +173,7 @@ Result<V> Machine::binary(Op op, const V& a, const V& b) {
   if (op == Op::kAdd && a.is(Kind::kString) && !a.as<String>()->markup) {
     return bad_data("can only concatenate str (not \"{}\") to str", type_name(b));
   }
-  if (op == Op::kAdd && is_sequence(a)) {
+  if (op == Op::kAdd && a.is_sequence()) {
     return bad_data("can only concatenate {} (not \"{}\") to {}", type_name(a), type_name(b), type_name(a));
   }
   return bad_data("unsupported operand type(s) for {}: '{}' and '{}'", symbol_of(op), type_name(a), type_name(b));

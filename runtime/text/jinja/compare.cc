@@ -29,8 +29,6 @@ Order number_order(const V& a, const V& b) {
   return order_of(wide(a), wide(b));
 }
 
-bool is_sequence(const V& v) { return v.is(Kind::kList) || v.is(Kind::kTuple); }
-
 // 0 undefined, 1 None, 2 numbers, 3 strings, 4 tuples.
 int key_rank(const V& v) {
   switch (v.kind) {
@@ -186,7 +184,7 @@ Result<Order> Machine::order(const V& a, const V& b, const char* symbol, int dep
     read(std::min(a.bytes().size(), b.bytes().size()));
     return order_of(a.bytes(), b.bytes());  // bytes of UTF-8 order as code points do
   }
-  if (is_sequence(a) && a.kind == b.kind) {
+  if (a.is_sequence() && a.kind == b.kind) {
     const auto &x = a.items(), &y = b.items();
     for (size_t i = 0; i < std::min(x.size(), y.size()); ++i) {
       TRY_ASSIGN(const bool same, equal(x[i], y[i], depth + 1));

@@ -12,23 +12,12 @@
 
 #include "runtime/text/jinja/json_value.h"
 #include "runtime/text/jinja/template.h"
+#include "tests/files.h"
 
 namespace ll::jinja {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-std::string read_file(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream out;
-  out << in.rdbuf();
-  return out.str();
-}
-
-std::filesystem::path shared() {
-  const char* folder = std::getenv("LLCUDA_SHARED");
-  return folder != nullptr ? folder : LLCUDA_SOURCE_DIR "/../shared";
-}
 
 RenderOptions fixed_time() {
   RenderOptions options;
@@ -69,7 +58,7 @@ std::string marked(std::string_view source, const Value& context) {
 }
 
 TEST(Jinja, AgreesWithJinja2OnSmallTemplates) {
-  const Json fixture = Json::parse(read_file(LLCUDA_SOURCE_DIR "/tests/data/jinja/cases.json"));
+  const Json fixture = Json::parse(test_files::read_file(LLCUDA_SOURCE_DIR "/tests/data/jinja/cases.json"));
   const auto context = from_json(fixture["context"]);
   ASSERT_TRUE(context) << context.error().message;
   ASSERT_GT(fixture["cases"].size(), 1000u);
@@ -101,14 +90,14 @@ TEST(Jinja, AgreesWithJinja2OnSmallTemplates) {
 }
 
 TEST(Jinja, RendersPublishedTemplates) {
-  const auto folder = shared() / "chat_templates";
+  const auto folder = test_files::shared_folder() / "chat_templates";
   if (!std::filesystem::exists(folder / "cases.json")) GTEST_SKIP() << "reference templates are not at " << folder;
-  const Json cases = Json::parse(read_file(folder / "cases.json"));
+  const Json cases = Json::parse(test_files::read_file(folder / "cases.json"));
   for (const Json& c : cases) {
     SCOPED_TRACE(c["template"].get<std::string>() + " " + c["case"].get<std::string>());
     const auto context = from_json(c["inputs"]);
     ASSERT_TRUE(context);
-    const std::string got = render(read_file(folder / c["template"].get<std::string>()), *context);
+    const std::string got = render(test_files::read_file(folder / c["template"].get<std::string>()), *context);
     EXPECT_EQ(got,
               c.contains("expected") ? c["expected"].get<std::string>() : "error: " + c["error"].get<std::string>());
   }

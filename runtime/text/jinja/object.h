@@ -61,6 +61,7 @@ struct V {
   };
 
   bool is(Kind k) const { return kind == k; }
+  bool is_sequence() const { return is(Kind::kList) || is(Kind::kTuple); }
   bool missing() const { return kind == Kind::kMissing; }
   bool is_number() const { return kind == Kind::kBool || kind == Kind::kInt || kind == Kind::kFloat; }
   bool is_integral() const { return kind == Kind::kBool || kind == Kind::kInt; }
