@@ -28,9 +28,9 @@ endforeach()
 add_custom_target(llcuda_schemas DEPENDS ${LLCUDA_SCHEMA_HEADERS})
 
 # llcuda_unite(TARGET FILE...): with LLCUDA_UNITE the files of a folder are compiled together, up to eight at a time, which halves a full
-# build: most of a file's time is the headers it reads. Where each file of a folder uses the same names for its own (infer, kPatterns) or
-# has instructions of its own, files stay apart.
-set(LLCUDA_APART /ir/ops/ /compiler/passes/ /kernels/ "/(runtime/(engine|sampling)|compiler/(plan|codegen))/.*_test")
+# build: most of a file's time is the headers it reads. Kernels have instructions of their own, and some tests names, so
+# these stay apart.
+set(LLCUDA_APART /kernels/ "/(runtime/(engine|sampling)|compiler/(plan|codegen))/.*_test")
 function(llcuda_unite target)
   if(NOT LLCUDA_UNITE)
     return()
@@ -107,7 +107,7 @@ function(llcuda_folder name)
       if(LLCUDA_FUZZERS)
         target_link_options(${fuzzer} PRIVATE -fsanitize=fuzzer)
       else()
-        target_sources(${fuzzer} PRIVATE ${PROJECT_SOURCE_DIR}/tests/replay_corpus.cc)
+        target_link_libraries(${fuzzer} PRIVATE llcuda_replay)
         add_test(NAME fuzz.${fuzzer} COMMAND ${fuzzer} ${folder}/${corpus})
         set_tests_properties(fuzz.${fuzzer} PROPERTIES TIMEOUT 300)
       endif()
@@ -125,6 +125,8 @@ endfunction()
 if(LLCUDA_TESTS)
   enable_testing()
   include(GoogleTest)
+  add_library(llcuda_replay STATIC ${PROJECT_SOURCE_DIR}/tests/replay_corpus.cc)
+  target_link_libraries(llcuda_replay PRIVATE llcuda_flags)
 endif()
 
 llcuda_folder(base FOLDERS runtime/base LINK Threads::Threads llcuda::xxhash nlohmann_json::nlohmann_json)
@@ -143,6 +145,7 @@ add_custom_command(OUTPUT ${PROJECT_BINARY_DIR}/cuda_sources.cc
     -DOUTPUT=${PROJECT_BINARY_DIR}/cuda_sources.cc -P ${PROJECT_SOURCE_DIR}/cmake/embed_cuda.cmake
   DEPENDS ${LLCUDA_CUDA_PATHS} ${PROJECT_SOURCE_DIR}/cmake/embed_cuda.cmake VERBATIM)
 target_sources(llcuda_compiler PRIVATE ${PROJECT_BINARY_DIR}/cuda_sources.cc)
+target_compile_options(llcuda_compiler PRIVATE $<$<CONFIG:Release>:-O1>)  # repacking is in kernels/quant
 llcuda_folder(serve FOLDERS runtime/serve LINK llcuda_runtime llcuda_text llcuda::boost)
 # The chat page, carried by the server.
 file(GLOB LLCUDA_WEB_FILES CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}/runtime/serve/web ${PROJECT_SOURCE_DIR}/runtime/serve/web/*)
@@ -172,6 +175,7 @@ target_link_libraries(llrt_library PRIVATE -Wl,--whole-archive llcuda_api -Wl,--
 file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tools/*.cc)
 add_library(llcuda_tools STATIC ${sources})
 target_link_libraries(llcuda_tools PUBLIC llcuda_base PRIVATE llcuda_flags CLI11::CLI11)
+target_compile_options(llcuda_tools PRIVATE $<$<CONFIG:Release>:-O1>)
 
 # Programs. Each subcommand is one file that main.cc lists.
 foreach(program llcc llrt)
@@ -180,6 +184,8 @@ foreach(program llcc llrt)
     continue()
   endif()
   add_executable(${program} ${sources})
+  llcuda_unite(${program} ${sources})
+  target_compile_options(${program} PRIVATE $<$<CONFIG:Release>:-O1>)  # what takes time is in the libraries
   target_link_libraries(${program} PRIVATE llcuda_flags llcuda_tools -static-libstdc++ -static-libgcc -Wl,--undefined=arc4random)
   set_target_properties(${program} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib")
 endforeach()

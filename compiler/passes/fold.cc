@@ -53,10 +53,10 @@ Result<bool> zero_bias(Graph& g, OpId root) {
   return true;
 }
 
-constexpr ir::Pattern kPatterns[] = {{"nested_slice", "slice", nested_slice},
-                                     {"whole_slice", "slice", whole_slice},
-                                     {"repeated_relu", "activation", repeated_relu},
-                                     {"zero_bias", "linear", zero_bias}};
+constexpr ir::Pattern kFoldPatterns[] = {{"nested_slice", "slice", nested_slice},
+                                         {"whole_slice", "slice", whole_slice},
+                                         {"repeated_relu", "activation", repeated_relu},
+                                         {"zero_bias", "linear", zero_bias}};
 
 // Of ops with equal kind, operands, attributes and types the first one serves all. Caches and their writes stay: each
 // is one by the verifier's rules.
@@ -85,7 +85,7 @@ int64_t merge_equal(Graph& g) {
 Status fold(Graph& graph, PassContext& context) {
   auto& counts = context.entry.rewrites;
   counts["dead"] += ir::erase_dead(graph);
-  TRY(ir::rewrite(graph, kPatterns, &counts));
+  TRY(ir::rewrite(graph, kFoldPatterns, &counts));
   counts["equal"] += merge_equal(graph);
   return {};
 }

@@ -102,17 +102,17 @@ Result<bool> fuse_rope(Graph& g, OpId root) {
   return true;
 }
 
-constexpr ir::Pattern kPatterns[] = {{"fuse_linear", "linear", fuse_product},
-                                     {"fuse_merged_linear", "merged_linear", fuse_product},
-                                     {"fuse_gated_linear", "gated_linear", fuse_product},
-                                     {"fuse_linear_add", "linear_add", fuse_product},
-                                     {"fuse_quantize", "quantize", fuse_quantize},
-                                     {"fuse_rope", "rope_kv_write", fuse_rope}};
+constexpr ir::Pattern kFuseActivationsPatterns[] = {{"fuse_linear", "linear", fuse_product},
+                                                    {"fuse_merged_linear", "merged_linear", fuse_product},
+                                                    {"fuse_gated_linear", "gated_linear", fuse_product},
+                                                    {"fuse_linear_add", "linear_add", fuse_product},
+                                                    {"fuse_quantize", "quantize", fuse_quantize},
+                                                    {"fuse_rope", "rope_kv_write", fuse_rope}};
 
 }  // namespace
 
 Status fuse_activations(ir::Graph& graph, PassContext& context) {
-  return ir::rewrite(graph, kPatterns, &context.entry.rewrites);
+  return ir::rewrite(graph, kFuseActivationsPatterns, &context.entry.rewrites);
 }
 
 }  // namespace ll

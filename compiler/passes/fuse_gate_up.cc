@@ -11,7 +11,7 @@ using ir::Op;
 using ir::OpId;
 using ir::Value;
 
-Result<bool> fuse(Graph& g, OpId root) {
+Result<bool> fuse_gate_up_at(Graph& g, OpId root) {
   for (const size_t gate_side : {0u, 1u}) {
     const Value gated = g.op(root).operands[gate_side], up = g.op(root).operands[1 - gate_side];
     if (!g.def(gated).is("activation") || !used_once(g, gated) || !g.def(up).is("linear") || !used_once(g, up))
@@ -32,12 +32,12 @@ Result<bool> fuse(Graph& g, OpId root) {
   return false;
 }
 
-constexpr ir::Pattern kPatterns[] = {{"fuse_gate_up", "mul", fuse}};
+constexpr ir::Pattern kFuseGateUpPatterns[] = {{"fuse_gate_up", "mul", fuse_gate_up_at}};
 
 }  // namespace
 
 Status fuse_gate_up(Graph& graph, PassContext& context) {
-  return ir::rewrite(graph, kPatterns, &context.entry.rewrites);
+  return ir::rewrite(graph, kFuseGateUpPatterns, &context.entry.rewrites);
 }
 
 }  // namespace ll

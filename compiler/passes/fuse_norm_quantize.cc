@@ -11,7 +11,7 @@ using ir::Op;
 using ir::OpId;
 using ir::Value;
 
-Result<bool> fuse(Graph& g, OpId root) {
+Result<bool> fuse_norm_quantize_at(Graph& g, OpId root) {
   const Value x = g.op(root).operands[0];
   // With another reader the norm would be computed twice.
   if (!g.def(x).is("rms_norm") || !used_once(g, x)) return false;
@@ -21,12 +21,12 @@ Result<bool> fuse(Graph& g, OpId root) {
   return true;
 }
 
-constexpr ir::Pattern kPatterns[] = {{"fuse_norm_quantize", "quantize", fuse}};
+constexpr ir::Pattern kFuseNormQuantizePatterns[] = {{"fuse_norm_quantize", "quantize", fuse_norm_quantize_at}};
 
 }  // namespace
 
 Status fuse_norm_quantize(Graph& graph, PassContext& context) {
-  return ir::rewrite(graph, kPatterns, &context.entry.rewrites);
+  return ir::rewrite(graph, kFuseNormQuantizePatterns, &context.entry.rewrites);
 }
 
 }  // namespace ll

@@ -11,7 +11,7 @@ using ir::Op;
 using ir::OpId;
 using ir::Value;
 
-Result<bool> fuse(Graph& g, OpId root) {
+Result<bool> fuse_residual_at(Graph& g, OpId root) {
   // Front ends write add(residual, product); where both are products, the second is fused.
   for (const size_t side : {1u, 0u}) {
     const Value product = g.op(root).operands[side], residual = g.op(root).operands[1 - side];
@@ -27,12 +27,12 @@ Result<bool> fuse(Graph& g, OpId root) {
   return false;
 }
 
-constexpr ir::Pattern kPatterns[] = {{"fuse_residual", "add", fuse}};
+constexpr ir::Pattern kFuseResidualPatterns[] = {{"fuse_residual", "add", fuse_residual_at}};
 
 }  // namespace
 
 Status fuse_residual(Graph& graph, PassContext& context) {
-  return ir::rewrite(graph, kPatterns, &context.entry.rewrites);
+  return ir::rewrite(graph, kFuseResidualPatterns, &context.entry.rewrites);
 }
 
 }  // namespace ll

@@ -30,7 +30,7 @@ bool is_slice(const Graph& g, Value v, Value qkv, int64_t start) {
   return op.is("slice") && op.operands[0] == qkv && op.attrs.i64("start") == start;
 }
 
-Result<bool> fuse(Graph& g, OpId root) {
+Result<bool> fuse_rope_kv_at(Graph& g, OpId root) {
   const Op& write = g.op(root);
   const Value k = write.operands[1], v = write.operands[2], q = find_query(g, root);
   if (!q || !g.def(k).is("rope") || !g.def(q).is("rope") || q == k) return false;
@@ -67,12 +67,12 @@ Result<bool> fuse(Graph& g, OpId root) {
   return true;
 }
 
-constexpr ir::Pattern kPatterns[] = {{"fuse_rope_kv", "kv_write", fuse}};
+constexpr ir::Pattern kFuseRopeKvPatterns[] = {{"fuse_rope_kv", "kv_write", fuse_rope_kv_at}};
 
 }  // namespace
 
 Status fuse_rope_kv(Graph& graph, PassContext& context) {
-  return ir::rewrite(graph, kPatterns, &context.entry.rewrites);
+  return ir::rewrite(graph, kFuseRopeKvPatterns, &context.entry.rewrites);
 }
 
 }  // namespace ll

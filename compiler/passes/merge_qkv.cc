@@ -51,10 +51,12 @@ Result<bool> merge(Graph& g, OpId root) {
   return true;
 }
 
-constexpr ir::Pattern kPatterns[] = {{"merge_qkv", "attention", merge}};
+constexpr ir::Pattern kMergeQkvPatterns[] = {{"merge_qkv", "attention", merge}};
 
 }  // namespace
 
-Status merge_qkv(Graph& graph, PassContext& context) { return ir::rewrite(graph, kPatterns, &context.entry.rewrites); }
+Status merge_qkv(Graph& graph, PassContext& context) {
+  return ir::rewrite(graph, kMergeQkvPatterns, &context.entry.rewrites);
+}
 
 }  // namespace ll

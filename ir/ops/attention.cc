@@ -3,7 +3,7 @@
 namespace ll::ir {
 namespace {
 
-Status infer(const OpSpec& s, std::vector<TensorType>& results) {
+Status infer_attention(const OpSpec& s, std::vector<TensorType>& results) {
   const int64_t heads = s.attrs.i64("heads"), kv_heads = s.attrs.i64("kv_heads"), head_dim = s.attrs.i64("head_dim");
   const TensorType &q = s.in(0), &kv = s.in(1);
   if (heads % kv_heads != 0)
@@ -17,16 +17,16 @@ Status infer(const OpSpec& s, std::vector<TensorType>& results) {
   return {};
 }
 
-constexpr OperandDef kOperands[] = {{"q", Role::kActivation},
-                                    {"kv", Role::kCache},
-                                    {"positions", Role::kStepInput},
-                                    {"sequences", Role::kStepInput},
-                                    {"block_table", Role::kStepInput}};
-constexpr AttrDef kAttrs[] = {{"heads", AttrKind::kInteger, 1, 65536},
-                              {"kv_heads", AttrKind::kInteger, 1, 65536},
-                              {"head_dim", AttrKind::kInteger, 1, 65536},
-                              {"scale", AttrKind::kNumber},
-                              {"window", AttrKind::kInteger, 0, kMaxDim}};
+constexpr OperandDef kAttentionOperands[] = {{"q", Role::kActivation},
+                                             {"kv", Role::kCache},
+                                             {"positions", Role::kStepInput},
+                                             {"sequences", Role::kStepInput},
+                                             {"block_table", Role::kStepInput}};
+constexpr AttrDef kAttentionAttrs[] = {{"heads", AttrKind::kInteger, 1, 65536},
+                                       {"kv_heads", AttrKind::kInteger, 1, 65536},
+                                       {"head_dim", AttrKind::kInteger, 1, 65536},
+                                       {"scale", AttrKind::kNumber},
+                                       {"window", AttrKind::kInteger, 0, kMaxDim}};
 
 }  // namespace
 
@@ -35,9 +35,9 @@ extern constinit const OpDef attention{
     "attention",
     "q f32[T,H*Dh], kv, positions, sequences, block_table -> f32[T,H*Dh]: token t of sequence "
     "sequences[t] sees positions 0 .. positions[t], at most `window` of them (0: all)",
-    kOperands,
-    kAttrs,
+    kAttentionOperands,
+    kAttentionAttrs,
     1,
-    infer};
+    infer_attention};
 }
 }  // namespace ll::ir

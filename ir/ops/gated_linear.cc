@@ -3,7 +3,7 @@
 namespace ll::ir {
 namespace {
 
-Status infer(const OpSpec& s, std::vector<TensorType>& results) {
+Status infer_gated_linear(const OpSpec& s, std::vector<TensorType>& results) {
   TRY(check_product(s, 0, 1));
   TRY(check_product(s, 0, 2));
   const Dim n = s.in(1).dim(0);
@@ -16,12 +16,12 @@ Status infer(const OpSpec& s, std::vector<TensorType>& results) {
   return {};
 }
 
-constexpr OperandDef kOperands[] = {{"x", Role::kFactor},
-                                    {"w_gate", Role::kMatrix},
-                                    {"w_up", Role::kMatrix},
-                                    {"bias_gate", Role::kVector, Count::kOptional},
-                                    {"bias_up", Role::kVector, Count::kOptional}};
-constexpr AttrDef kAttrs[] = {{.name = "act", .kind = AttrKind::kText, .choices = kActivations}};
+constexpr OperandDef kGatedLinearOperands[] = {{"x", Role::kFactor},
+                                               {"w_gate", Role::kMatrix},
+                                               {"w_up", Role::kMatrix},
+                                               {"bias_gate", Role::kVector, Count::kOptional},
+                                               {"bias_up", Role::kVector, Count::kOptional}};
+constexpr AttrDef kGatedLinearAttrs[] = {{.name = "act", .kind = AttrKind::kText, .choices = kActivations}};
 
 }  // namespace
 
@@ -29,9 +29,9 @@ namespace op_rows {
 extern constinit const OpDef gated_linear{
     "gated_linear",
     "x [T,K], w_gate [F,K], w_up [F,K], optional biases -> f32[T,F]: act(gate) * up",
-    kOperands,
-    kAttrs,
+    kGatedLinearOperands,
+    kGatedLinearAttrs,
     1,
-    infer};
+    infer_gated_linear};
 }
 }  // namespace ll::ir

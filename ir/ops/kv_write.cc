@@ -3,7 +3,7 @@
 namespace ll::ir {
 namespace {
 
-Status infer(const OpSpec& s, std::vector<TensorType>& results) {
+Status infer_kv_write(const OpSpec& s, std::vector<TensorType>& results) {
   const TensorType& kv = s.in(0);
   TensorType row = matrix(DType::kF32, 0, kv.dim(1).value / 2 * kv.dim(3).value);
   row.dims[0] = s.in(3).dim(0);
@@ -14,15 +14,18 @@ Status infer(const OpSpec& s, std::vector<TensorType>& results) {
   return {};
 }
 
-constexpr OperandDef kOperands[] = {
+constexpr OperandDef kKvWriteOperands[] = {
     {"kv", Role::kCache}, {"k", Role::kActivation}, {"v", Role::kActivation}, {"slots", Role::kStepInput}};
 
 }  // namespace
 
 namespace op_rows {
 extern constinit const OpDef kv_write{
-    "kv_write", "kv, k f32[T,Hk*Dh], v f32[T,Hk*Dh], slots -> kv: the same cache with a row for each token",
-    kOperands,  {},
-    1,          infer};
+    "kv_write",
+    "kv, k f32[T,Hk*Dh], v f32[T,Hk*Dh], slots -> kv: the same cache with a row for each token",
+    kKvWriteOperands,
+    {},
+    1,
+    infer_kv_write};
 }
 }  // namespace ll::ir

@@ -3,7 +3,7 @@
 namespace ll::ir {
 namespace {
 
-Status infer(const OpSpec& s, std::vector<TensorType>& results) {
+Status infer_linear_add(const OpSpec& s, std::vector<TensorType>& results) {
   TRY(check_product(s, 0, 1));
   const int64_t n = s.in(1).dim(0).value;
   TensorType t = matrix(DType::kF32, 0, n);
@@ -14,10 +14,10 @@ Status infer(const OpSpec& s, std::vector<TensorType>& results) {
   return {};
 }
 
-constexpr OperandDef kOperands[] = {{"x", Role::kFactor},
-                                    {"w", Role::kMatrix},
-                                    {"residual", Role::kActivation},
-                                    {"bias", Role::kVector, Count::kOptional}};
+constexpr OperandDef kLinearAddOperands[] = {{"x", Role::kFactor},
+                                             {"w", Role::kMatrix},
+                                             {"residual", Role::kActivation},
+                                             {"bias", Role::kVector, Count::kOptional}};
 
 }  // namespace
 
@@ -25,9 +25,9 @@ namespace op_rows {
 extern constinit const OpDef linear_add{
     "linear_add",
     "x [T,K], w [N,K], residual f32[T,N], optional bias f32[N] -> f32[T,N]: residual + (x w^T + bias)",
-    kOperands,
+    kLinearAddOperands,
     {},
     1,
-    infer};
+    infer_linear_add};
 }
 }  // namespace ll::ir

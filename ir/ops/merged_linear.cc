@@ -3,7 +3,7 @@
 namespace ll::ir {
 namespace {
 
-Status infer(const OpSpec& s, std::vector<TensorType>& results) {
+Status infer_merged_linear(const OpSpec& s, std::vector<TensorType>& results) {
   const auto parts = static_cast<size_t>(s.attrs.i64("parts"));
   int64_t n = 0;  // at most kMaxParts * kMaxDim
   for (size_t i = 1; i <= parts; ++i) {
@@ -19,9 +19,9 @@ Status infer(const OpSpec& s, std::vector<TensorType>& results) {
   return {};
 }
 
-constexpr OperandDef kOperands[] = {
+constexpr OperandDef kMergedLinearOperands[] = {
     {"x", Role::kFactor}, {"w", Role::kMatrix, Count::kParts}, {"bias", Role::kVector, Count::kOptionalParts}};
-constexpr AttrDef kAttrs[] = {{"parts", AttrKind::kInteger, 2, 16}};
+constexpr AttrDef kMergedLinearAttrs[] = {{"parts", AttrKind::kInteger, 2, 16}};
 
 }  // namespace
 
@@ -29,9 +29,9 @@ namespace op_rows {
 extern constinit const OpDef merged_linear{
     "merged_linear",
     "x [T,K], w1 [N1,K] .. wn, no biases or n -> f32[T,N1+..+Nn]: linears of one x side by side",
-    kOperands,
-    kAttrs,
+    kMergedLinearOperands,
+    kMergedLinearAttrs,
     1,
-    infer};
+    infer_merged_linear};
 }
 }  // namespace ll::ir

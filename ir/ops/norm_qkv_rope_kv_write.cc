@@ -7,7 +7,7 @@ namespace {
 
 constexpr size_t kWeights = 2, kCache = 5, kPositions = 6, kFrequencies = 8, kBiases = 9;
 
-Status infer(const OpSpec& s, std::vector<TensorType>& results) {
+Status infer_norm_qkv_rope_kv_write(const OpSpec& s, std::vector<TensorType>& results) {
   const int64_t heads = s.attrs.i64("heads"), kv_heads = s.attrs.i64("kv_heads"), head_dim = s.attrs.i64("head_dim");
   const TensorType &x = s.in(0), &kv = s.in(kCache);
   TRY(check_vector(s, 1, x.last().value));
@@ -39,24 +39,24 @@ Status infer(const OpSpec& s, std::vector<TensorType>& results) {
   return {};
 }
 
-constexpr OperandDef kOperands[] = {{"x", Role::kActivation},
-                                    {"norm", Role::kVector},
-                                    {"w_q", Role::kMatrix},
-                                    {"w_k", Role::kMatrix},
-                                    {"w_v", Role::kMatrix},
-                                    {"kv", Role::kCache},
-                                    {"positions", Role::kStepInput},
-                                    {"slots", Role::kStepInput},
-                                    {"inv_freq", Role::kVector},
-                                    {"bias_q", Role::kVector, Count::kOptional},
-                                    {"bias_k", Role::kVector, Count::kOptional},
-                                    {"bias_v", Role::kVector, Count::kOptional}};
-constexpr AttrDef kAttrs[] = {{"eps", AttrKind::kNumber},
-                              {"heads", AttrKind::kInteger, 1, 65536},
-                              {"kv_heads", AttrKind::kInteger, 1, 65536},
-                              {"head_dim", AttrKind::kInteger, 1, 65536},
-                              {.name = "style", .kind = AttrKind::kText, .choices = kRopeStyles},
-                              {"mscale", AttrKind::kNumber}};
+constexpr OperandDef kNormQkvRopeKvWriteOperands[] = {{"x", Role::kActivation},
+                                                      {"norm", Role::kVector},
+                                                      {"w_q", Role::kMatrix},
+                                                      {"w_k", Role::kMatrix},
+                                                      {"w_v", Role::kMatrix},
+                                                      {"kv", Role::kCache},
+                                                      {"positions", Role::kStepInput},
+                                                      {"slots", Role::kStepInput},
+                                                      {"inv_freq", Role::kVector},
+                                                      {"bias_q", Role::kVector, Count::kOptional},
+                                                      {"bias_k", Role::kVector, Count::kOptional},
+                                                      {"bias_v", Role::kVector, Count::kOptional}};
+constexpr AttrDef kNormQkvRopeKvWriteAttrs[] = {{"eps", AttrKind::kNumber},
+                                                {"heads", AttrKind::kInteger, 1, 65536},
+                                                {"kv_heads", AttrKind::kInteger, 1, 65536},
+                                                {"head_dim", AttrKind::kInteger, 1, 65536},
+                                                {.name = "style", .kind = AttrKind::kText, .choices = kRopeStyles},
+                                                {"mscale", AttrKind::kNumber}};
 
 }  // namespace
 
@@ -65,9 +65,9 @@ extern constinit const OpDef norm_qkv_rope_kv_write{
     "norm_qkv_rope_kv_write",
     "x f32[T,K], norm f32[K], w_q, w_k, w_v, kv, positions, slots, inv_freq, optional biases -> q f32[T,H*Dh], kv: "
     "rope_kv_write of norm_merged_linear",
-    kOperands,
-    kAttrs,
+    kNormQkvRopeKvWriteOperands,
+    kNormQkvRopeKvWriteAttrs,
     2,
-    infer};
+    infer_norm_qkv_rope_kv_write};
 }
 }  // namespace ll::ir

@@ -4,7 +4,7 @@
 namespace ll::ir {
 namespace {
 
-Status infer(const OpSpec& s, std::vector<TensorType>& results) {
+Status infer_norm_quantize(const OpSpec& s, std::vector<TensorType>& results) {
   TRY(check_vector(s, 1, s.in(0).last().value));
   TensorType t = s.in(0);
   if (t.last().value % kQ8aBlock != 0) return expected(s, 0, "columns in blocks of {}", kQ8aBlock);
@@ -13,13 +13,17 @@ Status infer(const OpSpec& s, std::vector<TensorType>& results) {
   return {};
 }
 
-constexpr OperandDef kOperands[] = {{"x", Role::kActivation}, {"w", Role::kVector}};
-constexpr AttrDef kAttrs[] = {{"eps", AttrKind::kNumber}};
+constexpr OperandDef kNormQuantizeOperands[] = {{"x", Role::kActivation}, {"w", Role::kVector}};
+constexpr AttrDef kNormQuantizeAttrs[] = {{"eps", AttrKind::kNumber}};
 
 }  // namespace
 
 namespace op_rows {
-extern constinit const OpDef norm_quantize{
-    "norm_quantize", "x f32[T,D], w f32[D] -> q8a[T,D]: quantize(rms_norm(x, w))", kOperands, kAttrs, 1, infer};
+extern constinit const OpDef norm_quantize{"norm_quantize",
+                                           "x f32[T,D], w f32[D] -> q8a[T,D]: quantize(rms_norm(x, w))",
+                                           kNormQuantizeOperands,
+                                           kNormQuantizeAttrs,
+                                           1,
+                                           infer_norm_quantize};
 }
 }  // namespace ll::ir

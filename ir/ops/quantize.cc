@@ -4,7 +4,7 @@
 namespace ll::ir {
 namespace {
 
-Status infer(const OpSpec& s, std::vector<TensorType>& results) {
+Status infer_quantize(const OpSpec& s, std::vector<TensorType>& results) {
   TensorType t = s.in(0);
   if (t.last().value % kQ8aBlock != 0) return expected(s, 0, "columns in blocks of {}", kQ8aBlock);
   t.dtype = DType::kQ8A;
@@ -12,12 +12,12 @@ Status infer(const OpSpec& s, std::vector<TensorType>& results) {
   return {};
 }
 
-constexpr OperandDef kOperands[] = {{"x", Role::kActivation}};
+constexpr OperandDef kQuantizeOperands[] = {{"x", Role::kActivation}};
 
 }  // namespace
 
 namespace op_rows {
 extern constinit const OpDef quantize{
-    "quantize", "x f32[T,K] -> q8a[T,K]: 8-bit codes, a scale for 32", kOperands, {}, 1, infer};
+    "quantize", "x f32[T,K] -> q8a[T,K]: 8-bit codes, a scale for 32", kQuantizeOperands, {}, 1, infer_quantize};
 }
 }  // namespace ll::ir

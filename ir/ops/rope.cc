@@ -3,7 +3,7 @@
 namespace ll::ir {
 namespace {
 
-Status infer(const OpSpec& s, std::vector<TensorType>& results) {
+Status infer_rope(const OpSpec& s, std::vector<TensorType>& results) {
   const int64_t head_dim = s.attrs.i64("head_dim");
   const TensorType& x = s.in(0);
   if (x.last().value % head_dim != 0) return expected(s, 0, "columns a multiple of head_dim {}", head_dim);
@@ -13,11 +13,11 @@ Status infer(const OpSpec& s, std::vector<TensorType>& results) {
   return {};
 }
 
-constexpr OperandDef kOperands[] = {
+constexpr OperandDef kRopeOperands[] = {
     {"x", Role::kActivation}, {"positions", Role::kStepInput}, {"inv_freq", Role::kVector}};
-constexpr AttrDef kAttrs[] = {{"head_dim", AttrKind::kInteger, 1, 65536},
-                              {.name = "style", .kind = AttrKind::kText, .choices = kRopeStyles},
-                              {"mscale", AttrKind::kNumber}};
+constexpr AttrDef kRopeAttrs[] = {{"head_dim", AttrKind::kInteger, 1, 65536},
+                                  {.name = "style", .kind = AttrKind::kText, .choices = kRopeStyles},
+                                  {"mscale", AttrKind::kNumber}};
 
 }  // namespace
 
@@ -26,9 +26,9 @@ extern constinit const OpDef rope{
     "rope",
     "x f32[T,H*Dh], positions, inv_freq f32[rot/2] -> f32[T,H*Dh]: pairs of each head turned by "
     "position * inv_freq, times mscale",
-    kOperands,
-    kAttrs,
+    kRopeOperands,
+    kRopeAttrs,
     1,
-    infer};
+    infer_rope};
 }
 }  // namespace ll::ir

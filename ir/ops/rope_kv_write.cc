@@ -3,7 +3,7 @@
 namespace ll::ir {
 namespace {
 
-Status infer(const OpSpec& s, std::vector<TensorType>& results) {
+Status infer_rope_kv_write(const OpSpec& s, std::vector<TensorType>& results) {
   const int64_t heads = s.attrs.i64("heads"), kv_heads = s.attrs.i64("kv_heads"), head_dim = s.attrs.i64("head_dim");
   const TensorType &kv = s.in(0), &qkv = s.in(1);
   if (!(kv.dim(1) == Dim(2 * kv_heads)) || !(kv.dim(3) == Dim(head_dim))) {
@@ -21,16 +21,16 @@ Status infer(const OpSpec& s, std::vector<TensorType>& results) {
   return {};
 }
 
-constexpr OperandDef kOperands[] = {{"kv", Role::kCache},
-                                    {"qkv", Role::kActivation},
-                                    {"positions", Role::kStepInput},
-                                    {"slots", Role::kStepInput},
-                                    {"inv_freq", Role::kVector}};
-constexpr AttrDef kAttrs[] = {{"heads", AttrKind::kInteger, 1, 65536},
-                              {"kv_heads", AttrKind::kInteger, 1, 65536},
-                              {"head_dim", AttrKind::kInteger, 1, 65536},
-                              {.name = "style", .kind = AttrKind::kText, .choices = kRopeStyles},
-                              {"mscale", AttrKind::kNumber}};
+constexpr OperandDef kRopeKvWriteOperands[] = {{"kv", Role::kCache},
+                                               {"qkv", Role::kActivation},
+                                               {"positions", Role::kStepInput},
+                                               {"slots", Role::kStepInput},
+                                               {"inv_freq", Role::kVector}};
+constexpr AttrDef kRopeKvWriteAttrs[] = {{"heads", AttrKind::kInteger, 1, 65536},
+                                         {"kv_heads", AttrKind::kInteger, 1, 65536},
+                                         {"head_dim", AttrKind::kInteger, 1, 65536},
+                                         {.name = "style", .kind = AttrKind::kText, .choices = kRopeStyles},
+                                         {"mscale", AttrKind::kNumber}};
 
 }  // namespace
 
@@ -38,9 +38,9 @@ namespace op_rows {
 extern constinit const OpDef rope_kv_write{
     "rope_kv_write",
     "kv, qkv f32[T,(H+2Hk)*Dh], positions, slots, inv_freq -> q f32[T,H*Dh], kv: rope of q and k, then kv_write",
-    kOperands,
-    kAttrs,
+    kRopeKvWriteOperands,
+    kRopeKvWriteAttrs,
     2,
-    infer};
+    infer_rope_kv_write};
 }
 }  // namespace ll::ir

@@ -3,7 +3,7 @@
 namespace ll::ir {
 namespace {
 
-Status infer(const OpSpec& s, std::vector<TensorType>& results) {
+Status infer_slice(const OpSpec& s, std::vector<TensorType>& results) {
   const int64_t start = s.attrs.i64("start"), size = s.attrs.i64("size");
   if (start + size > s.in(0).last().value) return expected(s, 0, "at least {} columns, start + size", start + size);
   TensorType t = s.in(0);
@@ -12,14 +12,17 @@ Status infer(const OpSpec& s, std::vector<TensorType>& results) {
   return {};
 }
 
-constexpr OperandDef kOperands[] = {{"x", Role::kActivation}};
-constexpr AttrDef kAttrs[] = {{"start", AttrKind::kInteger, 0}, {"size", AttrKind::kInteger, 1}};
+constexpr OperandDef kSliceOperands[] = {{"x", Role::kActivation}};
+constexpr AttrDef kSliceAttrs[] = {{"start", AttrKind::kInteger, 0}, {"size", AttrKind::kInteger, 1}};
 
 }  // namespace
 
 namespace op_rows {
-extern constinit const OpDef slice{
-    "slice", "x f32[T,N] -> f32[T,size]: columns start .. start+size-1 of x, without a copy", kOperands, kAttrs, 1,
-    infer};
+extern constinit const OpDef slice{"slice",
+                                   "x f32[T,N] -> f32[T,size]: columns start .. start+size-1 of x, without a copy",
+                                   kSliceOperands,
+                                   kSliceAttrs,
+                                   1,
+                                   infer_slice};
 }
 }  // namespace ll::ir

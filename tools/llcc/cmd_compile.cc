@@ -16,7 +16,7 @@
 namespace ll {
 namespace {
 
-struct Options {
+struct CompileArguments {
   CompileOptions compile;
   std::vector<std::string> weights;
   std::vector<std::string> disabled;
@@ -70,7 +70,7 @@ class ProgressLine {
   int percent_ = -1;
 };
 
-Status run(Options o) {
+Status run(CompileArguments o) {
   static const std::map<std::string, Emit> kEmits = {
       {"", Emit::kPlan}, {"ir", Emit::kIr}, {"program", Emit::kProgram}, {"cuda", Emit::kCuda}, {"ptx", Emit::kPtx}};
   static const std::map<std::string, DType> kKvTypes = {{"f32", DType::kF32}, {"f16", DType::kF16}, {"q8", DType::kI8}};
@@ -124,7 +124,7 @@ Status run(Options o) {
 }  // namespace
 
 Command add_compile(CLI::App& app) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<CompileArguments>();
   o->compile.threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1U, 64U));
   app.add_option("MODEL", o->compile.input, "GGUF file, Hugging Face folder, or graph (.llir)")->required();
   app.add_option("-o,--output", o->compile.output, "plan to write (.llcp)");

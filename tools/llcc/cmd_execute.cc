@@ -14,7 +14,7 @@
 namespace ll {
 namespace {
 
-struct Options {
+struct ExecuteArguments {
   std::string graph, weights, ids, output;
 };
 
@@ -48,7 +48,7 @@ Result<std::vector<int32_t>> read_ids(const std::string& path) {
   return ids;
 }
 
-Status run(const Options& o) {
+Status run(const ExecuteArguments& o) {
   TRY_ASSIGN(const ModelSpec spec, load_model(o.weights));
   TRY_ASSIGN(const ir::Graph graph, read_graph(o.graph));
   TRY_ASSIGN(const std::vector<int32_t> ids, read_ids(o.ids));
@@ -73,7 +73,7 @@ Status run(const Options& o) {
 }  // namespace
 
 Command add_execute(CLI::App& app) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<ExecuteArguments>();
   app.add_option("GRAPH", o->graph, "graph (.llir)")->required();
   app.add_option("--weights", o->weights, "model that the graph takes its weights from")->required();
   app.add_option("--ids", o->ids, "safetensors file with input_ids [T]")->required();

@@ -11,14 +11,14 @@
 namespace ll {
 namespace {
 
-struct Options {
+struct ExplainArguments {
   std::string plan, html;
   int64_t program = -1;
   double bandwidth = 0, rate = 0;  // 0: measured
   bool json = false;
 };
 
-Status run(const Options& o) {
+Status run(const ExplainArguments& o) {
   TRY_ASSIGN(const ValidatedPlan plan, open_plan(o.plan));
   std::optional<size_t> program;
   if (o.program >= 0) program = static_cast<size_t>(o.program);
@@ -44,7 +44,7 @@ Status run(const Options& o) {
 }  // namespace
 
 Command add_explain(CLI::App& app) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<ExplainArguments>();
   app.add_option("PLAN", o->plan, "plan (.llcp)")->required();
   app.add_option("--program", o->program, "only this program, numbered from 0")->check(CLI::Range(0, INT32_MAX));
   auto* json = app.add_flag("--json", o->json, "as JSON");

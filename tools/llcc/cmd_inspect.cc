@@ -7,14 +7,14 @@
 namespace ll {
 namespace {
 
-struct Options {
+struct InspectArguments {
   std::string path;
   std::string tensor;
   std::string output;
   bool json = false;
 };
 
-Status run(const Options& options) {
+Status run(const InspectArguments& options) {
   if (options.tensor.empty() != options.output.empty()) {
     return usage("--tensor NAME and -o OUT.safetensors go together");
   }
@@ -28,7 +28,7 @@ Status run(const Options& options) {
 }  // namespace
 
 Command add_inspect(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<InspectArguments>();
   app.add_option("file", options->path, "a GGUF, safetensors or plan file, or a Hugging Face folder")->required();
   app.add_flag("--json", options->json, "print one JSON object");
   app.add_option("--tensor", options->tensor, "write this tensor, as f32, to the file -o names");

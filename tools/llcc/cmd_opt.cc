@@ -14,7 +14,7 @@
 namespace ll {
 namespace {
 
-struct Options {
+struct OptArguments {
   std::string file;
   std::string list = "default";  // of passes, separated by commas
   std::string kv_type;
@@ -56,7 +56,7 @@ std::vector<std::string> split(const std::string& text) {
   return graphs;
 }
 
-Result<std::vector<const Pass*>> chosen(const Options& o) {
+Result<std::vector<const Pass*>> chosen(const OptArguments& o) {
   std::vector<const Pass*> list;
   for (size_t begin = 0; begin <= o.list.size();) {
     const size_t end = std::min(o.list.find(',', begin), o.list.size());
@@ -95,7 +95,7 @@ void print_report(const PassReport& report) {
   }
 }
 
-Status run(Options& o) {
+Status run(OptArguments& o) {
   if (o.list_passes) {
     for (const Pass& p : passes()) fmt::print("{:<22} {}\n", p.name, p.reason);
     return {};
@@ -134,7 +134,7 @@ Status run(Options& o) {
 }  // namespace
 
 Command add_opt(CLI::App& app) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<OptArguments>();
   app.add_option("FILE", o->file, "graph (.llir), or - for stdin");
   app.add_option("--passes", o->list,
                  "passes to run, in this order: a,b,c; default: the whole pipeline, as far as the sizes "

@@ -15,7 +15,7 @@
 namespace ll {
 namespace {
 
-struct Options {
+struct TemplateArguments {
   std::string source;
   std::string input;
   std::string now;
@@ -89,7 +89,7 @@ Result<jinja::Value> read_input(const std::string& path) {
   return input;
 }
 
-Status run(const Options& options) {
+Status run(const TemplateArguments& options) {
   jinja::RenderOptions render;
   if (!options.now.empty()) {
     auto now = jinja::parse_civil_time(options.now);
@@ -115,7 +115,7 @@ Status run(const Options& options) {
 }  // namespace
 
 Command add_template(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TemplateArguments>();
   app.add_option("source", options->source, "a Jinja file, a Hugging Face folder, a GGUF file or a plan")->required();
   app.add_option(
          "--input", options->input,

@@ -21,7 +21,7 @@
 namespace ll {
 namespace {
 
-struct Options {
+struct TokenizeArguments {
   std::string model;
   EncodeOptions encode;
   bool json = false;
@@ -68,7 +68,7 @@ Result<std::string> read_stdin() {
   return text;
 }
 
-Status run(const Options& o) {
+Status run(const TokenizeArguments& o) {
   TRY_ASSIGN(TokenizerSpec spec, read_tokenizer(o.model));
   TRY_ASSIGN(const Tokenizer tokenizer, Tokenizer::create(std::move(spec)));
   TRY_ASSIGN(const std::string text, read_stdin());
@@ -87,7 +87,7 @@ Status run(const Options& o) {
 }  // namespace
 
 Command add_tokenize(CLI::App& app) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<TokenizeArguments>();
   app.add_option("MODEL", o->model, "GGUF file (one with a vocabulary alone will do), Hugging Face folder or plan")
       ->required();
   app.add_flag("--add-special", o->encode.add_special,

@@ -83,6 +83,7 @@ class Chat {
   Status converse() {
     History history(options_.history);
     LineEditor editor(history);
+    const QuietTerminal quiet;  // between lines too: what is typed ahead then arrives as it was typed
     note(fmt::format("{}; /help shows what there is besides talking\n",
                      *info_.name == 0 ? info_.architecture : info_.name));
     bool warned = false;
@@ -115,7 +116,7 @@ class Chat {
 
   // An answer of a conversation: what fails is said, and the conversation goes on.
   void reply() {
-    const QuietTerminal quiet;
+    catch_interrupts();
     Status status;
     try {
       status = answer();

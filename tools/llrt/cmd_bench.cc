@@ -14,7 +14,7 @@
 namespace ll {
 namespace {
 
-struct Options {
+struct BenchArguments {
   ModelOptions model;
   std::vector<uint32_t> prompts, batches;  // rows; empty: one of what fits, batch 1
   std::optional<uint32_t> generate;
@@ -44,7 +44,8 @@ std::vector<int32_t> some_tokens(size_t count, uint32_t vocab) {
 
 class Bench {
  public:
-  Bench(const llrt::Model& model, const Options& options) : model_(model), info_(model.info()), options_(options) {}
+  Bench(const llrt::Model& model, const BenchArguments& options)
+      : model_(model), info_(model.info()), options_(options) {}
 
   // One session's prompt of `count` tokens, in chunks as `llrt run` cuts them.
   Row prompt(uint32_t count) {
@@ -116,7 +117,7 @@ class Bench {
 
   const llrt::Model& model_;
   llrt_model_info info_;
-  const Options& options_;
+  const BenchArguments& options_;
 };
 
 // Larger than the last cache by far, and small beside what memory is free.
@@ -133,7 +134,7 @@ double median(const std::vector<double>& sorted) {
   return n % 2 == 1 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
 }
 
-Status run(const Options& options) {
+Status run(const BenchArguments& options) {
   const llrt::Model model = open_model(options.model);
   const llrt_model_info info = model.info();
   if (options.depth >= info.context_length) {
@@ -199,8 +200,8 @@ Status run(const Options& options) {
 }  // namespace
 
 Command add_bench(CLI::App& app) {
-  auto options = std::make_shared<Options>();
-  Options& o = *options;
+  auto options = std::make_shared<BenchArguments>();
+  BenchArguments& o = *options;
   add_model_options(app, o.model);
   const auto count = [&](const char* flags, auto& target, const char* help) {
     return app.add_option(flags, target, help)->check(CLI::Range(0, 1 << 27))->type_name("N");

@@ -11,7 +11,7 @@
 namespace ll {
 namespace {
 
-struct Options {
+struct BenchServeArguments {
   load::LoadOptions load;
   std::string text_file, chart, key_file;
   bool json = false;
@@ -28,7 +28,7 @@ Status write_file(const std::string& path, const std::string& text) {
   return file.commit();
 }
 
-Status run(const Options& options) {
+Status run(const BenchServeArguments& options) {
   load::LoadOptions load = options.load;
   if (const char* key = std::getenv("LLRT_API_KEY"); key != nullptr) load.api_key = key;
   if (!options.key_file.empty()) {
@@ -73,7 +73,7 @@ Status run(const Options& options) {
 }  // namespace
 
 Command add_bench_serve(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchServeArguments>();
   load::LoadOptions& o = options->load;
   app.add_option("url", o.url, "address of the server, such as http://127.0.0.1:8080")->required()->type_name("URL");
   auto* streams = app.add_option("-c,--streams", o.streams,

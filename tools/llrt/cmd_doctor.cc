@@ -8,7 +8,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Options {
+struct DoctorArguments {
   std::string plan;
   bool json = false;
 };
@@ -64,7 +64,7 @@ void print(const std::string& part, const Json& facts) {
   }
 }
 
-Status run(const Options& options) {
+Status run(const DoctorArguments& options) {
   const std::string text = llrt::doctor(options.plan);
   if (options.json) {
     fmt::print("{}\n", text);
@@ -81,7 +81,7 @@ Status run(const Options& options) {
 }  // namespace
 
 Command add_doctor(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<DoctorArguments>();
   app.add_option("plan", options->plan, "plan whose needs are shown too")->type_name("PLAN");
   app.add_flag("--json", options->json, "print the facts as JSON");
   return [options] { return run(*options); };

@@ -10,7 +10,7 @@
 namespace ll {
 namespace {
 
-struct Options {
+struct LogitsArguments {
   ModelOptions model;
   std::string ids, out;
 };
@@ -43,7 +43,7 @@ Result<std::vector<int32_t>> read_ids(const std::string& path) {
   return ids;
 }
 
-Status run(const Options& options) {
+Status run(const LogitsArguments& options) {
   auto read = read_ids(options.ids);
   if (!read) return std::move(read).error().in(options.ids);
   const std::span<const int32_t> ids = *read;
@@ -74,7 +74,7 @@ Status run(const Options& options) {
 }  // namespace
 
 Command add_logits(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<LogitsArguments>();
   add_model_options(app, options->model);
   app.add_option("--ids", options->ids, "safetensors file with input_ids [T] or [1, T], i32 or i64")
       ->required()

@@ -12,7 +12,7 @@
 namespace ll {
 namespace {
 
-struct Options {
+struct PerplexityArguments {
   ModelOptions model;
   std::string file;
   uint32_t window = 512;
@@ -29,7 +29,7 @@ double surprise(std::span<const float> logits, int32_t token) {
 
 // The text is cut into windows of W tokens, what is left over at the end is dropped. BOS, where the model uses one,
 // replaces each window's first token. Tokens at W/2 + 1 .. W - 1 are scored, so each has at least W/2 + 1 before it.
-Status run(const Options& options) {
+Status run(const PerplexityArguments& options) {
   const llrt::Model model = open_model(options.model);
   const llrt_model_info info = model.info();
   if (options.window > info.context_length) {
@@ -93,7 +93,7 @@ Status run(const Options& options) {
 }  // namespace
 
 Command add_perplexity(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PerplexityArguments>();
   add_model_options(app, options->model);
   app.add_option("-f,--file", options->file, "text to predict")->required()->type_name("TEXT");
   app.add_option("--window", options->window, "tokens a window; those of its second half are scored")

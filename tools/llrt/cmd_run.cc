@@ -20,7 +20,7 @@ namespace {
 
 constexpr int32_t kCount = 256;
 
-struct Options {
+struct RunArguments {
   ModelOptions model;
   std::optional<std::string> prompt;
   std::vector<int32_t> ids;
@@ -31,7 +31,8 @@ struct Options {
   bool json = false, ignore_eos = false, show_special = false, no_add_special = false, no_parse_special = false;
 };
 
-Result<std::vector<int32_t>> prompt_ids(const llrt::Model& model, const llrt_model_info& info, const Options& options) {
+Result<std::vector<int32_t>> prompt_ids(const llrt::Model& model, const llrt_model_info& info,
+                                        const RunArguments& options) {
   if (!options.ids.empty()) return options.ids;
   if (info.has_tokenizer == 0)
     return unsupported("the plan has no tokenizer: give token ids (--ids 1,2,3) instead of text");
@@ -55,7 +56,7 @@ Result<std::vector<int32_t>> prompt_ids(const llrt::Model& model, const llrt_mod
 // Writes what is generated as it comes: text, or ids where there is no tokenizer. Quiet with --json.
 class Output {
  public:
-  Output(const llrt::Model& model, bool has_tokenizer, const Options& options) : quiet_(options.json) {
+  Output(const llrt::Model& model, bool has_tokenizer, const RunArguments& options) : quiet_(options.json) {
     const uint32_t flags = LLRT_CONTINUES | (options.show_special ? uint32_t{LLRT_SHOW_SPECIAL} : 0U);
     if (has_tokenizer) detokenizer_.emplace(model, flags);
   }
@@ -88,7 +89,7 @@ class Output {
 
 double per_second(size_t count, double seconds) { return seconds > 0 ? static_cast<double>(count) / seconds : 0; }
 
-Status run(const Options& options) {
+Status run(const RunArguments& options) {
   const Stopwatch since_start;
   const llrt::Model model = open_model(options.model);
   const llrt_model_info info = model.info();
@@ -174,8 +175,8 @@ Status run(const Options& options) {
 }  // namespace
 
 Command add_run(CLI::App& app) {
-  auto options = std::make_shared<Options>();
-  Options& o = *options;
+  auto options = std::make_shared<RunArguments>();
+  RunArguments& o = *options;
   add_model_options(app, o.model);
   auto* prompt = app.add_option("-p,--prompt", o.prompt, "text to continue (default: all of stdin)")->type_name("TEXT");
   auto* ids = app.add_option("--ids", o.ids, "token ids to continue, separated by commas, instead of text")

@@ -6,12 +6,12 @@
 namespace ll {
 namespace {
 
-struct Options {
+struct VerifyArguments {
   std::string plan, model_dir;
   bool json = false;
 };
 
-Status run(const Options& options) {
+Status run(const VerifyArguments& options) {
   const std::string facts = llrt::verify(options.plan, options.model_dir);
   if (options.json) {
     fmt::print("{}\n", facts);
@@ -24,7 +24,7 @@ Status run(const Options& options) {
 }  // namespace
 
 Command add_verify(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<VerifyArguments>();
   app.add_option("plan", options->plan, "plan to read and check, every byte of it")->required()->type_name("PLAN");
   app.add_option("--model-dir", options->model_dir, "folder of the files that a plan with --weights reference names")
       ->type_name("DIR");
