@@ -21,6 +21,9 @@ using ir::Value;
 // Longest rows that every block quantizes again: 4 bytes a value then come from L2 for each block instead of 1.25. A
 // normed row is as wide as the model, and its two kernels less are worth more.
 constexpr int64_t kLongestPlain = 4096, kLongestNormed = 8192;
+// Most rows of a normed product: beside the weights of an LM head two launches are nothing, and its many blocks, which
+// all norm the row again, are not.
+constexpr int64_t kMostRows = 65536;
 
 bool is_one_row(const Graph& g, Value v) { return g.type(v).dim(0).value == 1; }
 
@@ -51,6 +54,7 @@ Result<bool> fuse_product(Graph& g, OpId root) {
   if ((!norm && !quantize.is("quantize")) || !used_once(g, q) || !is_one_row(g, q) || !is_tile8(g, product))
     return false;
   if (g.type(q).last().value > (norm ? kLongestNormed : kLongestPlain)) return false;
+  if (norm && g.type({root, 0}).last().value > kMostRows) return false;
   // The kernel of a gated product quantizes what it gives.
   if (!norm &&
       (g.def(quantize.operands[0]).is("gated_linear") || g.def(quantize.operands[0]).is("norm_gated_linear"))) {
