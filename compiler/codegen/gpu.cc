@@ -40,17 +40,56 @@ void collect(std::string_view name, std::set<std::string_view>& seen) {
   }
 }
 
-// Everything that the code depends on.
-Hash128 key_of(const cuda::Instance& instance, const cuda::Target& target, const Nvrtc& nvrtc) {
+// Everything that the machine code of `code` depends on, which includes `source`.
+Hash128 key_of(const std::string& code, std::string_view source, const cuda::Target& target, const Nvrtc& nvrtc) {
   std::string text = fmt::format("{}\n{} isa {}\n{}\n", nvrtc.fingerprint(target), target.name, target.isa,
                                  fmt::join(cuda::device_options(), " "));
-  text += cuda::prologue(instance);
+  text += code;
   std::set<std::string_view> files;
-  collect(instance.source, files);
+  collect(source, files);
   for (const CudaSource& s : cuda_sources()) {
     if (files.contains(s.name)) text += fmt::format("\n{} {}\n{}", s.name, s.text.size(), s.text);
   }
   return hash128(std::as_bytes(std::span(text)));
+}
+
+// The instance's source with another number of blocks that a multiprocessor is to hold, under its own name.
+std::string source_for(const CompiledInstance& c, int blocks_per_sm) {
+  cuda::Instance other = c.instance;
+  other.blocks_per_sm = blocks_per_sm;
+  std::string text = cuda::prologue(other);
+  const std::string name = cuda::kernel_name(other);
+  for (size_t at = text.find(name); at != text.npos; at = text.find(name, at + c.name.size())) {
+    text.replace(at, name.size(), c.name);
+  }
+  return text;
+}
+
+Result<bool> has_local_memory(const GpuCode& code, const std::string& name) {
+  TRY_ASSIGN(const Cubin cubin, read_cubin(std::as_bytes(std::span(code.cubin))));
+  const CubinKernel* found = cubin.find(name);
+  if (found == nullptr) return error(Code::kInternal, "the cubin of {} does not hold it", name);
+  return found->local_bytes > 0;
+}
+
+// From the cache, or compiled. Code that spills is compiled again for fewer blocks of a multiprocessor, which leaves
+// more registers to each; where not even one helps, what it was first.
+Result<GpuCode> code_of(const CompiledInstance& c, const cuda::Target& target, const Nvrtc& nvrtc,
+                        const CubinCache& cache, bool ptx) {
+  std::optional<GpuCode> first;
+  for (int blocks = c.instance.blocks_per_sm; blocks >= 1; --blocks) {
+    const std::string source = source_for(c, blocks);
+    const Hash128 key = key_of(source, c.instance.source, target, nvrtc);
+    auto code = cache.find(key, ptx);
+    if (!code) {
+      TRY_ASSIGN(code, nvrtc.compile(source, c.name, target, ptx));
+      cache.store(key, *code);
+    }
+    TRY_ASSIGN(const bool spills, has_local_memory(*code, c.name));
+    if (!spills) return *std::move(code);
+    if (!first) first = std::move(code);
+  }
+  return *std::move(first);
 }
 
 // The section of GPU code under construction.
@@ -106,21 +145,10 @@ Result<std::vector<CompiledInstance>> compile_instances(const std::vector<cuda::
   const auto work = [&] {
     for (size_t i = next++; i < list.size(); i = next++) {
       CompiledInstance& c = list[i];
-      const Hash128 key = key_of(c.instance, target, *nvrtc);
-      Status failed;
-      auto found = cache.find(key, options.ptx);
-      if (!found) {
-        auto code = nvrtc->compile(cuda::prologue(c.instance), c.name, target, options.ptx);
-        if (code) {
-          cache.store(key, *code);
-          found = *std::move(code);
-        } else {
-          failed = std::move(code).error();
-        }
-      }
+      auto code = code_of(c, target, *nvrtc, cache, options.ptx);
       const std::lock_guard lock(mutex);
-      if (found) c.code = *std::move(found);
-      if (!failed && status) status = std::move(failed);
+      if (code) c.code = *std::move(code);
+      if (!code && status) status = std::move(code).error();
       if (!status) return;
       compiled = true;
       ++done;

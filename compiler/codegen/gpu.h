@@ -39,7 +39,8 @@ struct CompiledInstance {
   std::string name;  // of the entry point
   GpuCode code;
 };
-// Compiles instances that differ, in the order given, on options.threads threads; from the cache where it can.
+// Compiles instances that differ, in the order given, on options.threads threads; from the cache where it can. One that
+// spills is compiled for fewer blocks of a multiprocessor than it asks for.
 Result<std::vector<CompiledInstance>> compile_instances(const std::vector<cuda::Instance>& instances,
                                                         const cuda::Target& target, const GpuOptions& options);
 

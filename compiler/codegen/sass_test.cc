@@ -96,7 +96,10 @@ TEST(Sass, GemvKeepsToItsInstructionsAByte) {
       SCOPED_TRACE(fmt::format("{} for {}", f.name, t.name));
       EXPECT_GT(s.sass.hottest.dots, 0);
       EXPECT_LE(each, most_instructions(f.dtype));
-      EXPECT_LE(s.registers, t.sm == 75 ? 64 : 96);
+      // 64 on sm_75. Newer assemblers use what the launch bounds leave them, which for blocks of 256 threads is more
+      // than the 72 that the blocks were counted by.
+      const cuda::Instance& i = launches[0].instance;
+      EXPECT_LE(s.registers, t.sm == 75 ? 64 : std::min(96, (64 << 10) / (i.threads * i.blocks_per_sm)));
       EXPECT_EQ(s.local, 0u);
       EXPECT_EQ(s.sass.local_accesses, 0);
     }
@@ -111,7 +114,7 @@ TEST(Sass, ProductsOfModelsSpillNothing) {
     std::set<std::string> seen;
     for (const cuda::LinearShape& shape : cuda::linear_shapes()) {
       if (shape.model != "llama-3.1-8b") continue;
-      for (const int64_t tokens : {1, 8, 2048}) {
+      for (const int64_t tokens : {1, 8, 64, 512}) {
         for (const cuda::KernelLaunch& launch : lower(shape, tokens, t)) {
           if (!seen.insert(cuda::kernel_name(launch.instance)).second) continue;
           SCOPED_TRACE(fmt::format("{} T={} for {} as {}: {}", shape.name, tokens, t.name, t.isa, launch.note));
