@@ -6,7 +6,7 @@
 // Reads the keys and values that a tile of tokens sees once for all query heads of their KV head; y and q once.
 //
 // A row is one (token, query head); the rows of a token that share a KV head are neighbours, so that a tile of 16 rows
-// holds 16 / kGroup tokens. Each row is the fold over units of 128 positions, in order, of the unit's partial result
+// holds 16 / kGroup tokens. Each row is the fold over units of 256 positions, in order, of the unit's partial result
 // (m, l, o): largest score, sum of weights 2^(score - m), weighted sum of values. A unit is walked a page of 32 keys at
 // a time, as online softmax. Both ways below do the same operations on the same fragments in the same order, so that a
 // row has the same bits in a decode step, in any chunk of a prefill, and however the units are split over blocks:

@@ -55,7 +55,7 @@ std::vector<AttentionItem> work(const AttentionShape& shape, std::initializer_li
 TEST(AttentionWork, SplitsALongSequenceOverTheBlocks) {
   const AttentionShape shape{120, 32, 8};
   const std::vector<AttentionItem> items = work(shape, {{0, 8000, 1}});
-  EXPECT_EQ(items.size(), 32u) << "63 units, two an item, and 8 heads to multiply them by";
+  EXPECT_EQ(items.size(), 32u) << "32 units, and 8 heads to multiply them by";
   EXPECT_EQ(items[0].parts, 32);
   EXPECT_EQ(work(shape, {{0, 100, 1}}).size(), 1u);
   EXPECT_EQ(work(shape, {{0, 0, 1}}).size(), 1u);

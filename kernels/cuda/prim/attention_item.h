@@ -5,9 +5,9 @@
 namespace ll::cuda {
 
 // Positions whose keys and values make one partial result. Every row's result is the fold, in order, of the partial
-// results of the units [128 u, 128 u + 128) that it sees, whoever computes them: that is why it does not depend on
+// results of the units [256 u, 256 u + 256) that it sees, whoever computes them: that is why it does not depend on
 // batch, chunk or split.
-inline constexpr int kAttentionUnit = 128;
+inline constexpr int kAttentionUnit = 256;
 // Rows, each one (token, head of a group), of one tensor-core tile, and of the block of tiles that a prefill shares
 // keys and values among.
 inline constexpr int kAttentionRows = 16;
