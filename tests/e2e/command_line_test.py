@@ -48,6 +48,22 @@ class CommandLine(Case):
             with self.subTest(args):
                 json.loads(run(program, *args).stdout)
 
+    def test_benchmark_of_prompts_and_generation_together(self):
+        plan = self.compile(BUNDLED)
+        done = run("llrt", "bench", plan, "-p", 0, "-n", 0, "--pg", "16,4,20,2", "-b", "1,3", "-r", 1, "-o", "json")
+        rows = json.loads(done.stdout)["rows"]
+        self.assertEqual([row["test"] for row in rows], ["pp16+tg4", "pp16+tg4 x3", "pp20+tg2", "pp20+tg2 x3"])
+        for row in rows:
+            self.assertGreater(row["tokens_per_second"], 0)
+        # A session's prompt and steps move what they move alone; three sessions share the weights of decode steps alone.
+        alone = {row["test"]: row["bytes"] for row in json.loads(
+            run("llrt", "bench", plan, "-p", 16, "-n", 4, "-r", 1, "-o", "json").stdout)["rows"]}
+        self.assertGreaterEqual(rows[0]["bytes"], alone["pp16"] + alone["tg4"])
+        self.assertLess(rows[1]["bytes"], 3 * rows[0]["bytes"])
+        for wrong in ("16", "16,4,8", "0,4", "16,-1"):
+            with self.subTest(wrong):
+                run("llrt", "bench", plan, "--pg", wrong, expect=64)
+
     def test_text_streams_to_stdout_and_the_rest_to_stderr(self):
         plan = self.compile(BUNDLED)
         done = run("llrt", "run", plan, "-p", "In the beginning", "-n", 16, "--temp", 0)

@@ -17,6 +17,7 @@ namespace {
 struct BenchArguments {
   ModelOptions model;
   std::vector<uint32_t> prompts, batches;  // rows; empty: one of what fits, batch 1
+  std::vector<uint32_t> both;              // rows of prompt and generation: pairs of their tokens
   std::optional<uint32_t> generate;
   uint32_t depth = 0, repetitions = 5;
   double bandwidth = 0;  // GB/s that shares are of; 0: this machine's memory, for plans that run there
@@ -49,11 +50,7 @@ class Bench {
 
   // One session's prompt of `count` tokens, in chunks as `llrt run` cuts them.
   Row prompt(uint32_t count) {
-    Row row{name("pp", count, 1), 0, {}, count};
-    const uint32_t chunk = info_.max_step_tokens;
-    for (uint32_t done = 0; done < count; done += chunk) {
-      row.bytes += model_.step_bytes(std::min(chunk, count - done), 1, options_.depth + done);
-    }
+    Row row{name("pp", count, 1), prompt_bytes(count), {}, count};
     llrt::Session session(model_);
     fill(session);
     const std::vector<int32_t> ids = some_tokens(count, info_.vocab_size);
@@ -66,9 +63,11 @@ class Bench {
     return row;
   }
 
-  // `count` decode steps of `batch` sessions each.
-  Row generate(uint32_t count, uint32_t batch) {
-    Row row{name("tg", count, batch), 0, {}, uint64_t{count} * batch};
+  // `count` decode steps of `batch` sessions each, after a prompt of `prompt` tokens each, one session after another.
+  // 0: no prompt.
+  Row generate(uint32_t prompt, uint32_t count, uint32_t batch) {
+    Row row{name("tg", count, batch), 0, {}, uint64_t{prompt + count} * batch};
+    if (prompt > 0) row.name = fmt::format("pp{}+{}", prompt, row.name);
     std::vector<llrt::Session> sessions;
     for (uint32_t i = 0; i < batch; ++i) {
       sessions.emplace_back(model_);
@@ -76,14 +75,19 @@ class Bench {
     }
     std::vector<llrt::Session*> pointers;
     for (llrt::Session& s : sessions) pointers.push_back(&s);
-    const uint32_t together = std::min(batch, info_.max_batch);
+    const uint32_t together = std::min(batch, info_.max_batch), begin = options_.depth + prompt;
     for (uint32_t i = 0; i < count; ++i) {
-      row.bytes += model_.step_bytes(together, together, options_.depth + i) * ((batch + together - 1) / together);
+      row.bytes += model_.step_bytes(together, together, begin + i) * ((batch + together - 1) / together);
     }
+    row.bytes += batch * prompt_bytes(prompt);
     const std::vector<int32_t> ids = some_tokens(size_t{count} * batch, info_.vocab_size);
+    const std::vector<int32_t> prompt_ids = some_tokens(prompt, info_.vocab_size);
     repeat(row, [&] {
       for (llrt::Session& s : sessions) s.truncate(options_.depth);
       const Stopwatch watch;
+      for (llrt::Session& s : sessions) {
+        if (prompt > 0 && !interrupted()) s.prefill(prompt_ids);
+      }
       for (uint32_t i = 0; i < count && !interrupted(); ++i) {
         llrt::decode(pointers, std::span(ids).subspan(size_t{i} * batch, batch));
       }
@@ -98,6 +102,14 @@ class Bench {
     if (batch > 1) text += fmt::format(" x{}", batch);
     if (options_.depth > 0) text += fmt::format(" @ d{}", options_.depth);
     return text;
+  }
+  uint64_t prompt_bytes(uint32_t count) const {
+    const uint32_t chunk = info_.max_step_tokens;
+    uint64_t bytes = 0;
+    for (uint32_t done = 0; done < count; done += chunk) {
+      bytes += model_.step_bytes(std::min(chunk, count - done), 1, options_.depth + done);
+    }
+    return bytes;
   }
   void fill(llrt::Session& session) const {
     if (options_.depth > 0) session.prefill(some_tokens(options_.depth, info_.vocab_size));
@@ -141,6 +153,9 @@ Status run(const BenchArguments& options) {
     return usage("depth {} leaves no room in a context of {} (llcc compile --ctx-size)", options.depth,
                  info.context_length);
   }
+  if (options.both.size() % 2 != 0) {
+    return usage("--pg has {} numbers, expected pairs: tokens of the prompt and generated tokens", options.both.size());
+  }
   // Defaults shrink to what a small plan holds; numbers asked for do not.
   const uint32_t room = info.context_length - options.depth;
   const std::vector<uint32_t> prompts = options.prompts.empty() ? std::vector{std::min(512U, room)} : options.prompts;
@@ -157,7 +172,12 @@ Status run(const BenchArguments& options) {
     if (prompt > 0 && !interrupted()) rows.push_back(bench.prompt(prompt));
   }
   for (const uint32_t batch : batches) {
-    if (generate > 0 && !interrupted()) rows.push_back(bench.generate(generate, batch));
+    if (generate > 0 && !interrupted()) rows.push_back(bench.generate(0, generate, batch));
+  }
+  for (size_t i = 0; i < options.both.size(); i += 2) {
+    for (const uint32_t batch : batches) {
+      if (!interrupted()) rows.push_back(bench.generate(options.both[i], options.both[i + 1], batch));
+    }
   }
   std::erase_if(rows, [](const Row& row) { return row.seconds.empty(); });
 
@@ -211,6 +231,12 @@ Command add_bench(CLI::App& app) {
         "several, separated by commas, make several rows")
       ->delimiter(',');
   count("-n,--generate", o.generate, "decode steps of the generation row, 0: no such row (default: 128)");
+  app.add_option("--pg", o.both,
+                 "also a row of both: P tokens of prompt, one session after another, then N decode steps; its rate "
+                 "counts both; several pairs make several rows")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1 << 27))
+      ->type_name("P,N");
   app.add_option("-b,--batch", o.batches, "sessions that decode together (default: 1); several make several rows")
       ->delimiter(',')
       ->check(CLI::Range(1, 4096))
