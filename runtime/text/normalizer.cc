@@ -120,10 +120,21 @@ void strip(std::string& text, bool left, bool right) {
   text = text.substr(begin, end - begin);
 }
 
-void replace_literal(std::string& text, std::string_view pattern, std::string_view replacement) {
-  if (pattern.empty()) return;
+// Steps that write what a tokenizer says do so only when the outcome is small enough.
+Status check_growth(size_t bytes, size_t most) {
+  if (bytes > most) {
+    return unsupported("a text grows to {} bytes or more when normalized, expected at most {}", bytes, most);
+  }
+  return {};
+}
+
+Status replace_literal(std::string& text, std::string_view pattern, std::string_view replacement, size_t most) {
+  if (pattern.empty()) return {};
+  size_t matches = 0;
+  for (size_t at = text.find(pattern); at != std::string::npos; at = text.find(pattern, at + pattern.size())) ++matches;
+  if (matches == 0) return {};
+  TRY(check_growth(text.size() - matches * pattern.size() + matches * replacement.size(), most));
   size_t found = text.find(pattern);
-  if (found == std::string::npos) return;
   std::string out;
   out.reserve(text.size() + text.size() / 4);
   size_t from = 0;
@@ -134,12 +145,16 @@ void replace_literal(std::string& text, std::string_view pattern, std::string_vi
   }
   out.append(text, from);
   text = std::move(out);
+  return {};
 }
 
-Status replace_regex(std::string& text, const Regex& regex, std::string_view replacement, RegexRun& run) {
+Status replace_regex(std::string& text, const Regex& regex, std::string_view replacement, RegexRun& run, size_t most) {
   std::vector<TextSpan> matches;
   TRY(run.find_all(regex, text, matches));
   if (matches.empty()) return {};
+  size_t bytes = text.size() + matches.size() * replacement.size();
+  for (const TextSpan m : matches) bytes -= m.end - m.begin;
+  TRY(check_growth(bytes, most));
   std::string out;
   size_t from = 0;
   for (const TextSpan m : matches) {
@@ -154,7 +169,7 @@ Status replace_regex(std::string& text, const Regex& regex, std::string_view rep
 
 // HF asks the map about a whole grapheme cluster of fewer than 6 bytes first, then about each of its letters; an answer
 // for any beginning of what was asked replaces all of it.
-void apply_to_clusters(std::string& text, const CharsMap& map) {
+Status apply_to_clusters(std::string& text, const CharsMap& map, size_t most) {
   std::string out;
   out.reserve(text.size());
   size_t begin = 0;
@@ -179,15 +194,19 @@ void apply_to_clusters(std::string& text, const CharsMap& map) {
   for (size_t at = 0; at < text.size();) {
     const CodePoint c = decode_utf8(std::string_view(text).substr(at));
     const auto letter = static_cast<utf8proc_int32_t>(c.valid ? c.value : 0xFFFD);
-    if (before >= 0 && utf8proc_grapheme_break_stateful(before, letter, &state)) flush(at);
+    if (before >= 0 && utf8proc_grapheme_break_stateful(before, letter, &state)) {
+      flush(at);
+      TRY(check_growth(out.size(), most));
+    }
     before = letter;
     at += c.size;
   }
   flush(text.size());
   text = std::move(out);
+  return {};
 }
 
-void apply_greedily(std::string& text, const CharsMap& map) {
+Status apply_greedily(std::string& text, const CharsMap& map, size_t most) {
   std::string out;
   out.reserve(text.size());
   for (size_t at = 0; at < text.size();) {
@@ -195,6 +214,7 @@ void apply_greedily(std::string& text, const CharsMap& map) {
     if (const auto match = map.longest(rest); match.length > 0) {
       out += match.replacement;
       at += match.length;
+      TRY(check_growth(out.size(), most));
       continue;
     }
     const uint32_t size = decode_utf8(rest).size;
@@ -202,9 +222,12 @@ void apply_greedily(std::string& text, const CharsMap& map) {
     at += size;
   }
   text = std::move(out);
+  return {};
 }
 
-void unigram_spaces(std::string& text, const NormalizerStep& step) {
+Status unigram_spaces(std::string& text, const NormalizerStep& step, size_t most) {
+  const auto spaces = static_cast<size_t>(std::count(text.begin(), text.end(), ' '));
+  TRY(check_growth(text.size() + (spaces + 2) * step.replacement.size(), most));
   std::string out;
   out.reserve(text.size() + text.size() / 2 + 8);
   bool in_word = false, prefixed = false;
@@ -223,6 +246,7 @@ void unigram_spaces(std::string& text, const NormalizerStep& step) {
   }
   if (step.right) out += step.replacement;
   text = std::move(out);
+  return {};
 }
 
 }  // namespace
@@ -255,6 +279,7 @@ bool Normalizer::needs_utf8() const {
 }
 
 Status Normalizer::apply(std::string& text, RegexRun& run) const {
+  const size_t most = most_bytes_after_steps(text.size());
   for (const Step& step : steps_) {
     const NormalizerStep& spec = *step.spec;
     switch (spec.kind) {
@@ -286,19 +311,19 @@ Status Normalizer::apply(std::string& text, RegexRun& run) const {
         if (!text.empty()) text.insert(0, spec.replacement);
         break;
       case NormalizerKind::kReplace:
-        replace_literal(text, spec.pattern, spec.replacement);
+        TRY(replace_literal(text, spec.pattern, spec.replacement, most));
         break;
       case NormalizerKind::kReplaceRegex:
-        TRY(replace_regex(text, step.regex, spec.replacement, run));
+        TRY(replace_regex(text, step.regex, spec.replacement, run, most));
         break;
       case NormalizerKind::kCharsMap:
-        apply_to_clusters(text, step.charsmap);
+        TRY(apply_to_clusters(text, step.charsmap, most));
         break;
       case NormalizerKind::kCharsMapGreedy:
-        apply_greedily(text, step.charsmap);
+        TRY(apply_greedily(text, step.charsmap, most));
         break;
       case NormalizerKind::kUnigramSpaces:
-        unigram_spaces(text, spec);
+        TRY(unigram_spaces(text, spec, most));
         break;
       case NormalizerKind::kByteLevel: {
         std::string out;
@@ -307,10 +332,7 @@ Status Normalizer::apply(std::string& text, RegexRun& run) const {
         break;
       }
     }
-    if (text.size() > kMaxTextToEncode) {
-      return unsupported("a text grows to {} bytes when normalized, expected at most {}", text.size(),
-                         kMaxTextToEncode);
-    }
+    TRY(check_growth(text.size(), most));
   }
   return {};
 }

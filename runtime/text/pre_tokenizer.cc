@@ -129,6 +129,7 @@ void rewrite_pieces(Pieces& pieces, F rewrite) {
     rewrite(piece, s.begin == 0 && pieces.starts_text, out);
     s = {begin, static_cast<uint32_t>(out.size())};
   }
+  std::erase_if(pieces.spans, [](const TextSpan& s) { return s.begin == s.end; });
   pieces.text = std::move(out);
 }
 
@@ -153,8 +154,12 @@ Result<PreTokenizer> PreTokenizer::create(const std::vector<PreTokenizerStep>& s
 Status PreTokenizer::apply(Pieces& pieces, RegexRun& run) const {
   std::vector<TextSpan> matches, spans;
   std::vector<Stretch> stretches;
+  const size_t most = most_bytes_after_steps(pieces.text.size());
   for (const Step& step : steps_) {
     const PreTokenizerStep& spec = *step.spec;
+    if (pieces.text.size() > most) {
+      return unsupported("a text grows to {} bytes when cut to pieces, expected at most {}", pieces.text.size(), most);
+    }
     if (spec.kind == PreTokenizerKind::kByteLevel) {
       rewrite_pieces(pieces, [](std::string_view piece, bool, std::string& out) { append_byte_letters(out, piece); });
       continue;
@@ -167,6 +172,11 @@ Status PreTokenizer::apply(Pieces& pieces, RegexRun& run) const {
       continue;
     }
     if (spec.kind == PreTokenizerKind::kMetaspace) {
+      const auto spaces = static_cast<size_t>(std::count(pieces.text.begin(), pieces.text.end(), ' '));
+      const size_t bytes = pieces.text.size() + (spaces + pieces.spans.size()) * spec.replacement.size();
+      if (bytes > most) {
+        return unsupported("a text grows to {} bytes when its spaces are replaced, expected at most {}", bytes, most);
+      }
       rewrite_pieces(pieces, [&](std::string_view piece, bool first, std::string& out) {
         const bool wanted = spec.prepend == PreTokenizerStep::Prepend::kAlways ||
                             (spec.prepend == PreTokenizerStep::Prepend::kFirst && first);

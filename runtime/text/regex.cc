@@ -64,6 +64,9 @@ RegexRun::~RegexRun() {
 }
 
 Status RegexRun::find_all(const Regex& regex, std::string_view text, std::vector<TextSpan>& matches) {
+  // PCRE2 reads outside its tables and the text where that is not UTF-8, and checks what is left of it at every match.
+  // Texts become such: steps of hostile tokenizers replace letters by bytes, and added tokens cut letters.
+  if (!is_utf8(text)) return bad_data("regex '{}' on a text that is not UTF-8", regex.pattern_);
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   State& s = *state_;
   size_t from = 0;

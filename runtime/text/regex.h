@@ -41,9 +41,9 @@ class RegexRun {
   RegexRun(const RegexRun&) = delete;
   RegexRun& operator=(const RegexRun&) = delete;
 
-  // Appends every match in `text`, which must be UTF-8, from left to right. After an empty match the search goes on one
-  // letter later; an empty match that touches the one before it does not count. kUnsupported when the pattern
-  // backtracks beyond all bounds on this text.
+  // Appends every match in `text` from left to right. After an empty match the search goes on one letter later; an
+  // empty match that touches the one before it does not count. kBadData when the text is not UTF-8; kUnsupported when
+  // the pattern backtracks beyond all bounds on it.
   Status find_all(const Regex& regex, std::string_view text, std::vector<TextSpan>& matches);
 
  private:

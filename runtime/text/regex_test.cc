@@ -26,6 +26,20 @@ TEST(Regex, StepsOverEmptyMatches) {
   EXPECT_EQ(matches[2].begin, 6u);
 }
 
+// PCRE2 would look up a letter beyond all letters, and one that the text ends in.
+TEST(Regex, TextThatIsNoUtf8IsAnError) {
+  auto regex = Regex::compile("[^\\s\\p{L}\\p{N}]+");
+  ASSERT_TRUE(regex);
+  for (const std::string_view text : {"\xFF\xFF\xFF\xFF\xFF\xFF", "a\xE6", "\xBC\xA2", "\xED\xA0\x80"}) {
+    RegexRun run(text.size());
+    std::vector<TextSpan> matches;
+    const Status status = run.find_all(*regex, text, matches);
+    ASSERT_FALSE(status);
+    EXPECT_EQ(status.error().code, Code::kBadData);
+    EXPECT_TRUE(matches.empty());
+  }
+}
+
 // The pattern tries 2^n ways: an error.
 TEST(Regex, BacktrackingWithoutEndIsAnError) {
   auto regex = Regex::compile("(?:a+)+[bc]");

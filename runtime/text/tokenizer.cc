@@ -63,12 +63,20 @@ Result<Tokenizer> Tokenizer::create(TokenizerSpec spec) {
 
   std::vector<std::string> raw(s.added.size()), normalized(s.added.size());
   RegexRun run(kMaxAddedTokenBytes);
+  size_t bytes = 0, normalized_bytes = 0;  // of added tokens so far
   for (size_t i = 0; i < s.added.size(); ++i) {
     std::string& text = (s.added[i].normalized ? normalized : raw)[i];
     text = s.tokens[static_cast<size_t>(s.added[i].id)];
     if (!s.added[i].normalized || state->normalizer.empty()) continue;
     if (!is_utf8(text)) text = to_utf8(text);
+    bytes += text.size();
     TRY(state->normalizer.apply(text, run));
+    normalized_bytes += text.size();
+    // All output of such a token is this text: a few bytes in a file must not stand for any number of them.
+    if (text.size() > kMaxAddedTokenBytes || normalized_bytes > most_bytes_after_steps(bytes) + (size_t{1} << 20)) {
+      return bad_data("added token {} has {} bytes when normalized, expected at most {} and, of all so far, {} in {}",
+                      s.added[i].id, text.size(), kMaxAddedTokenBytes, normalized_bytes, bytes);
+    }
     if (text != s.tokens[static_cast<size_t>(s.added[i].id)]) state->normalized_texts.emplace(s.added[i].id, text);
   }
   state->raw_added.build(s.added, raw, s.added_order);

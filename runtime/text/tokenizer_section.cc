@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "runtime/text/tokenizer_spec.h"
+#include "runtime/text/utf8.h"
 #include "schemas/tokenizer_generated.h"
 
 namespace ll {
@@ -76,6 +77,15 @@ Status check_ids(const std::vector<int32_t>& ids, size_t tokens, const char* wha
   return {};
 }
 
+// A pattern or a replacement of a step.
+Status check_step_text(std::string_view text, const char* what) {
+  if (text.size() > kMaxPatternBytes) {
+    return bad_data("the {} has {} bytes, expected at most {}", what, text.size(), kMaxPatternBytes);
+  }
+  if (!is_utf8(text)) return bad_data("the {} ({} bytes) is not UTF-8", what, text.size());
+  return {};
+}
+
 Status check_table(const TextTable& table, const char* what) {
   if (table.size() > kMaxTokens || table.bytes.size() > kMaxTextBytes) {
     return bad_data("{}: {} texts of {} bytes, expected at most {} of {}", what, table.size(), table.bytes.size(),
@@ -120,21 +130,25 @@ Status check_tokenizer(const TokenizerSpec& spec) {
   if (steps > kMaxTokenizerSteps) return bad_data("{} steps in a row, expected at most {}", steps, kMaxTokenizerSteps);
   for (const NormalizerStep& s : spec.normalizer) {
     const bool charsmap = s.kind == NormalizerStep::Kind::kCharsMap || s.kind == NormalizerStep::Kind::kCharsMapGreedy;
-    const size_t limit = charsmap ? kMaxCharsMapBytes : kMaxPatternBytes;
-    if (s.pattern.size() > limit || s.replacement.size() > kMaxPatternBytes) {
-      return bad_data("a normalizer has a pattern of {} bytes, expected at most {}", s.pattern.size(), limit);
+    if (!charsmap) TRY(check_step_text(s.pattern, "pattern of a normalizer"));
+    if (s.pattern.size() > kMaxCharsMapBytes) {
+      return bad_data("a charsmap has {} bytes, expected at most {}", s.pattern.size(), kMaxCharsMapBytes);
     }
+    TRY(check_step_text(s.replacement, "replacement of a normalizer"));
   }
   for (const PreTokenizerStep& s : spec.pre_tokenizer) {
-    if (s.pattern.size() > kMaxPatternBytes || s.replacement.size() > kMaxPatternBytes) {
-      return bad_data("a pre-tokenizer has a pattern of {} bytes, expected at most {}", s.pattern.size(),
-                      kMaxPatternBytes);
-    }
+    TRY(check_step_text(s.pattern, "pattern of a pre-tokenizer"));
+    TRY(check_step_text(s.replacement, "replacement of a pre-tokenizer"));
   }
+  size_t growth = 1;
   for (const DecoderStep& s : spec.decoder) {
-    if (s.pattern.size() > kMaxPatternBytes || s.replacement.size() > kMaxPatternBytes) {
-      return bad_data("a decoder has a pattern of {} bytes, expected at most {}", s.pattern.size(), kMaxPatternBytes);
+    TRY(check_step_text(s.pattern, "pattern of a decoder"));
+    TRY(check_step_text(s.replacement, "replacement of a decoder"));
+    if (s.kind == DecoderStep::Kind::kReplace && !s.pattern.empty() && s.replacement.size() > s.pattern.size()) {
+      growth *= (s.replacement.size() + s.pattern.size() - 1) / s.pattern.size();
     }
+    if (growth > kMaxGrowth)
+      return bad_data("decoders make a text {} times as long, expected at most {}", growth, kMaxGrowth);
   }
   if (spec.added.size() > n) return bad_data("{} added tokens in a vocabulary of {}", spec.added.size(), n);
   for (const AddedToken& t : spec.added) {

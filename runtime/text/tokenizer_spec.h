@@ -179,6 +179,14 @@ inline constexpr size_t kMaxTokenizerSteps = 64;             // of each kind
 inline constexpr size_t kMaxPatternBytes = 1 << 16;          // of a regex or literal; a charsmap may have 16 MiB
 inline constexpr size_t kMaxAddedTokenBytes = 1 << 12;       // text of an added token
 inline constexpr size_t kMaxTextToEncode = size_t{1} << 28;  // bytes, before and after normalization
+// How often its size a text may grow to by the steps of one kind. Unicode's own forms stay below 12, those as GPT-2's
+// letters below 24.
+inline constexpr size_t kMaxGrowth = 32;
+// Bytes that a text of so many may have after any step of a normalizer or a pre-tokenizer.
+constexpr size_t most_bytes_after_steps(size_t bytes) {
+  const size_t most = bytes * kMaxGrowth + 1024;
+  return most < kMaxTextToEncode ? most : kMaxTextToEncode;
+}
 
 // The tokenizer section of a plan: a FlatBuffer of schemas/tokenizer.fbs. The same spec gives the same bytes.
 std::string serialize_tokenizer(const TokenizerSpec& spec);

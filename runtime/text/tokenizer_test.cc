@@ -289,9 +289,87 @@ TEST(TokenizerSection, ContradictionsAreRefused) {
   EXPECT_TRUE(refused([](TokenizerSpec& s) { s.merges = {{0, 1, 1000}}; }));
   EXPECT_TRUE(refused([](TokenizerSpec& s) { s.pre_tokenizer = {{.kind = P::kSplitRegex, .pattern = "("}}; }));
   EXPECT_TRUE(refused([](TokenizerSpec& s) { s.normalizer = {{.kind = N::kCharsMap, .pattern = "abc"}}; }));
+  EXPECT_TRUE(refused([](TokenizerSpec& s) { s.normalizer = {{.kind = N::kPrepend, .replacement = "\xF5"}}; }));
+  EXPECT_TRUE(refused([](TokenizerSpec& s) { s.normalizer = {{.kind = N::kReplace, .pattern = "\xBC"}}; }));
+  EXPECT_TRUE(
+      refused([](TokenizerSpec& s) { s.pre_tokenizer = {{.kind = P::kMetaspace, .replacement = "\xE2\x96"}}; }));
+  EXPECT_TRUE(
+      refused([](TokenizerSpec& s) { s.decoder = {{.kind = D::kReplace, .pattern = "a", .replacement = "\xC0"}}; }));
   EXPECT_TRUE(refused([](TokenizerSpec& s) { s.normalizer.assign(65, {.kind = N::kNfc}); }));
   EXPECT_TRUE(
       refused([](TokenizerSpec& s) { s.normalizer = {{.kind = N::kReplace, .pattern = std::string(70000, 'x')}}; }));
+}
+
+// A few bytes of a tokenizer must not stand for any number of them.
+TEST(Tokenizer, StepsThatGrowATextWithoutEndAreErrors) {
+  const std::string hundred(100, 'a');
+  const auto outcome = [](std::vector<NormalizerStep> normalizer, std::vector<PreTokenizerStep> pre_tokenizer) {
+    TokenizerSpec spec = metaspace_spec();
+    spec.added.clear();
+    spec.normalizer = std::move(normalizer);
+    spec.pre_tokenizer = std::move(pre_tokenizer);
+    const auto tokenizer = Tokenizer::create(std::move(spec));
+    EXPECT_TRUE(tokenizer) << tokenizer.error().message;
+    const auto ids = tokenizer->encode("a a a a a a a a a a a a a a a a a a a a a a a a a a a a a a", {});
+    return ids ? Code::kOk : ids.error().code;
+  };
+  const NormalizerStep more{.kind = N::kReplace, .pattern = "a", .replacement = hundred};
+  const NormalizerStep empty_matches{.kind = N::kReplaceRegex, .pattern = "x*", .replacement = hundred};
+  const NormalizerStep spaces{.kind = N::kUnigramSpaces, .replacement = hundred};
+  const PreTokenizerStep metaspace{.kind = P::kMetaspace, .replacement = hundred};
+  EXPECT_EQ(outcome({}, {}), Code::kOk);
+  EXPECT_EQ(outcome({{.kind = N::kReplace, .pattern = "a", .replacement = "aaaa"}}, {}), Code::kOk);
+  EXPECT_EQ(outcome({more}, {}), Code::kUnsupported);
+  EXPECT_EQ(outcome(std::vector(64, more), {}), Code::kUnsupported);
+  EXPECT_EQ(outcome({empty_matches}, {}), Code::kUnsupported);
+  EXPECT_EQ(outcome({spaces}, {}), Code::kUnsupported);
+  EXPECT_EQ(outcome({}, {metaspace}), Code::kUnsupported);
+}
+
+TEST(Tokenizer, AddedTokensAndDecodersGrowWithinBounds) {
+  const auto refused = [](auto change) {
+    TokenizerSpec spec = metaspace_spec();
+    change(spec);
+    const auto tokenizer = Tokenizer::create(std::move(spec));
+    return !tokenizer && tokenizer.error().code == Code::kBadData;
+  };
+  const auto replace_by = [](size_t n) {
+    return DecoderStep{.kind = D::kReplace, .pattern = "a", .replacement = std::string(n, 'a')};
+  };
+  EXPECT_FALSE(refused([&](TokenizerSpec& s) { s.decoder = {replace_by(4), replace_by(8)}; }));
+  EXPECT_TRUE(refused([&](TokenizerSpec& s) { s.decoder = {replace_by(4), replace_by(8), replace_by(2)}; }));
+  EXPECT_TRUE(refused([&](TokenizerSpec& s) { s.decoder.assign(64, replace_by(60'000)); }));
+  EXPECT_TRUE(refused([](TokenizerSpec& s) {
+    s.tokens.push_back(std::string(300, 'a'));
+    s.types.push_back(TokenType::kNormal);
+    if (!s.scores.empty()) s.scores.push_back(0);
+    s.added = {{.id = static_cast<int32_t>(s.tokens.size()) - 1, .normalized = true}};
+    s.normalizer = {{.kind = N::kReplace, .pattern = "a", .replacement = std::string(20, 'b')}};
+  }));
+}
+
+// A piece that a step leaves empty is none.
+TEST(Tokenizer, PiecesThatBecomeEmptyAreDropped) {
+  TokenizerSpec spec = metaspace_spec();
+  spec.pre_tokenizer = {{.kind = P::kSplit, .pattern = " "}, {.kind = P::kMetaspace}, {.kind = P::kPrefixSpace}};
+  const auto tokenizer = Tokenizer::create(std::move(spec));
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+  EXPECT_TRUE(tokenizer->encode(" a ", {}));
+}
+
+// An added token that is a part of a letter leaves the other parts to the regexes.
+TEST(Tokenizer, AddedTokensThatCutLetters) {
+  TokenizerSpec spec = metaspace_spec();
+  spec.pre_tokenizer = {{.kind = P::kSplitRegex, .pattern = "\\p{L}+"}};
+  spec.tokens.push_back("\xBC");
+  spec.types.push_back(TokenType::kNormal);
+  spec.added = {{.id = static_cast<int32_t>(spec.tokens.size()) - 1}};
+  if (!spec.scores.empty()) spec.scores.push_back(0);
+  const auto tokenizer = Tokenizer::create(std::move(spec));
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+  const auto ids = tokenizer->encode("\xE6\xBC\xA2", {});
+  ASSERT_FALSE(ids);
+  EXPECT_EQ(ids.error().code, Code::kBadData);
 }
 
 TEST(Normalizer, EveryStep) {
