@@ -59,6 +59,13 @@ struct Level {
   Isa isa;
 };
 
+std::string name_of(const Level& level) {
+  std::string name = std::string(catalog()[level.kernel].name) + "_" + isa_name(level.isa);
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+void PrintTo(const Level& level, std::ostream* out) { *out << name_of(level); }
+
 std::vector<Level> levels() {
   std::vector<Level> all;
   for (size_t k = 0; k < catalog().size(); ++k) {
@@ -96,11 +103,8 @@ TEST_P(Numerics, MatchesReferenceWithAnyThreads) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Catalog, Numerics, testing::ValuesIn(levels()), [](const auto& p) {
-  std::string name = std::string(catalog()[p.param.kernel].name) + "_" + isa_name(p.param.isa);
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Catalog, Numerics, testing::ValuesIn(levels()),
+                         [](const auto& p) { return name_of(p.param); });
 
 }  // namespace
 }  // namespace ll::numerics

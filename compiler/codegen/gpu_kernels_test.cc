@@ -104,6 +104,7 @@ struct Group {
   std::string name;
   std::vector<Op> ops;
 };
+void PrintTo(const Group& group, std::ostream* out) { *out << group.name; }
 std::vector<Group> groups() {
   std::vector<Group> all = {{"rows", row_ops()}};
   for (const Heads& h : kHeads) {

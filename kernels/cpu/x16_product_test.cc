@@ -21,6 +21,7 @@ struct PlainLevel {
   const char* name;
   KernelFn linear;
 };
+void PrintTo(const PlainLevel& level, std::ostream* out) { *out << level.name; }
 constexpr PlainLevel kLevels[] = {{"eight_lanes", plain_level<PlainWords<8>>},
                                   {"sixteen_lanes", plain_level<PlainWords<16>>},
                                   {"tiles", plain_level<PlainTileWords>}};

@@ -29,7 +29,12 @@ struct Memory {
   int64_t bytes;
 };
 
-class CudaLinear : public testing::TestWithParam<DType> {
+struct BlockFormat {
+  DType dtype;
+};
+void PrintTo(const BlockFormat& format, std::ostream* out) { *out << dtype_name(format.dtype); }
+
+class CudaLinear : public testing::TestWithParam<BlockFormat> {
  protected:
   void SetUp() override {
     const std::string cache = std::string(LLCUDA_BINARY_DIR) + "/emulated";
@@ -78,7 +83,7 @@ float reference(DType dtype, const Memory& w, const Memory& x, int64_t n, int64_
 }
 
 TEST_P(CudaLinear, BitsDoNotDependOnKernelTileOrBatch) {
-  const DType dtype = GetParam();
+  const DType dtype = GetParam().dtype;
   const int64_t block = find_format(dtype)->block_elements, n = 45;
   // One block; and enough tiles that depth warps get unequal shares, the last tile in part.
   for (const int64_t k : {block, int64_t{block == 32 ? 1376 : 1280}}) {
@@ -137,7 +142,7 @@ TEST_P(CudaLinear, BitsDoNotDependOnKernelTileOrBatch) {
 // What a step of one token runs gives the bits of what a longer one runs kernel by kernel: the norm, the gated product
 // by mma and the quantization of its rows.
 TEST_P(CudaLinear, KernelsThatQuantizeGiveTheBitsOfThoseTheyStandFor) {
-  const DType dtype = GetParam();
+  const DType dtype = GetParam().dtype;
   const int64_t block = find_format(dtype)->block_elements, k = block == 32 ? 1376 : 1280, n = 96, tokens = 3;
   Memory w_gate = weight(dtype, n, k), w_up = weight(dtype, n, k), x(4 * tokens * k), norm(4 * k);
   for (int64_t i = 0; i < tokens * k; ++i) x.floats()[i] = normal_(random_);
@@ -180,15 +185,15 @@ TEST_P(CudaLinear, KernelsThatQuantizeGiveTheBitsOfThoseTheyStandFor) {
   EXPECT_EQ(std::memcmp(got.data(), want.data(), static_cast<size_t>(want.bytes)), 0);
 }
 
-std::vector<DType> block_formats() {
-  std::vector<DType> list;
+std::vector<BlockFormat> block_formats() {
+  std::vector<BlockFormat> list;
   for (const Format& f : formats()) {
-    if (f.kind == FormatKind::kQuantized) list.push_back(f.dtype);
+    if (f.kind == FormatKind::kQuantized) list.push_back({f.dtype});
   }
   return list;
 }
 INSTANTIATE_TEST_SUITE_P(Formats, CudaLinear, testing::ValuesIn(block_formats()),
-                         [](const auto& p) { return std::string(dtype_name(p.param)); });
+                         [](const auto& p) { return std::string(dtype_name(p.param.dtype)); });
 
 }  // namespace
 }  // namespace ll::cuda

@@ -18,6 +18,10 @@
 #include "kernels/quant/formats.h"
 #include "kernels/quant/layouts.h"
 
+namespace ll::cuda {
+static void PrintTo(const Family& family, std::ostream* out) { *out << family.kernel; }
+}  // namespace ll::cuda
+
 namespace ll::numerics {
 namespace {
 

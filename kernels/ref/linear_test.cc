@@ -37,10 +37,15 @@ TensorType matrix(DType dtype, int64_t rows, int64_t columns, Layout layout = La
   return {dtype, layout, 2, {Dim(rows), Dim(columns)}};
 }
 
-class Linear : public testing::TestWithParam<Isa> {
+struct Level {
+  Isa isa;
+};
+void PrintTo(const Level& level, std::ostream* out) { *out << isa_name(level.isa); }
+
+class Linear : public testing::TestWithParam<Level> {
  protected:
   void SetUp() override {
-    if (!has_isa(GetParam())) GTEST_SKIP() << "this machine lacks " << isa_name(GetParam());
+    if (!has_isa(GetParam().isa)) GTEST_SKIP() << "this machine lacks " << isa_name(GetParam().isa);
   }
 
   std::vector<float> normals(int64_t n) {
@@ -104,7 +109,7 @@ class Linear : public testing::TestWithParam<Isa> {
     std::align(64, space - 64, aligned, space);
     const TensorView out = y.view();
     for (int thread = 0; thread < threads; ++thread) {
-      kernel_fn(*kernel, GetParam())(
+      kernel_fn(*kernel, GetParam().isa)(
           {views, {&out, 1}, Attrs(attrs), thread, threads, {static_cast<std::byte*>(aligned), space}});
     }
     return y;
@@ -190,9 +195,10 @@ TEST_P(Linear, NotANumberIsNotLost) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Levels, Linear,
-                         testing::Values(Isa::kScalar, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512, Isa::kAmx),
+                         testing::Values(Level{Isa::kScalar}, Level{Isa::kAvx2}, Level{Isa::kAvxVnni},
+                                         Level{Isa::kAvx512}, Level{Isa::kAmx}),
                          [](const auto& level) {
-                           std::string name = isa_name(level.param);
+                           std::string name = isa_name(level.param.isa);
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

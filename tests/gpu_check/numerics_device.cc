@@ -10,6 +10,10 @@
 #include "kernels/quant/layouts.h"
 #include "tests/gpu_check/device.h"
 
+namespace ll::cuda {
+static void PrintTo(const Family& family, std::ostream* out) { *out << family.kernel; }
+}  // namespace ll::cuda
+
 namespace ll::numerics {
 namespace {
 
