@@ -84,7 +84,8 @@ typedef struct llrt_open_params {
   const char* model_dir;   /* where files that the plan names lie (--weights reference); null: beside the plan */
   const char* device;      /* "cpu", "cuda", "cuda:1"; null: a GPU that the plan has code for, else the CPU */
   int32_t launch_mode;     /* GPUs: 0 one graph a step, 1 kernel after kernel, 2 waiting for each: an error names it,
-                               3 one graph that is timed: what each kernel took is printed to stderr at the end */
+                               3 one graph that is timed: what each kernel took is printed to stderr at the end. The
+                               CPU knows 3 only, other values change nothing there */
   int32_t reserved;        /* 0 */
   const char* dump_folder; /* GPUs: what each launch of a step wrote goes there as safetensors, a file a step; slow.
                               Null: nowhere */

@@ -67,7 +67,7 @@ Result<std::unique_ptr<Device>> open_device(ValidatedPlan& plan, const DeviceOpt
   if (dumps) return unsupported("only GPUs dump tensors");
   plan.select(Backend::kCpu);
   TRY_ASSIGN(Weights weights, Weights::load(plan, options.model_dir, threads));
-  return open_cpu_device(*plan, std::move(weights), {threads, isa});
+  return open_cpu_device(*plan, std::move(weights), {threads, isa, options.launch_mode == 3});
 }
 
 }  // namespace ll

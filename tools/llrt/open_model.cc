@@ -20,7 +20,7 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   auto* plain = app.add_flag("--no-graphs", options.no_graphs, "GPUs: launch kernel after kernel, without graphs");
   app.add_flag("--check-launches", options.check_launches, "GPUs: wait for each kernel, so that an error names it")
       ->excludes(plain);
-  app.add_flag("--time-launches", options.time_launches, "GPUs: print what each kernel took to stderr at the end")
+  app.add_flag("--time-launches", options.time_launches, "print what each kernel took to stderr at the end")
       ->excludes(plain)
       ->excludes("--check-launches");
   app.add_option("--dump-tensors", options.dump_folder,

@@ -1,15 +1,22 @@
 #include "runtime/device/cpu/cpu_device.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
+#include <atomic>
 #include <cassert>
+#include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
+#include "kernels/quant/formats.h"
 #include "runtime/base/checked.h"
 #include "runtime/device/cpu/anonymous_memory.h"
 #include "runtime/device/cpu/machine.h"
 #include "runtime/device/cpu/team.h"
 #include "runtime/device/host_sampling.h"
+#include "runtime/device/launch_sums.h"
 
 namespace ll {
 namespace {
@@ -31,7 +38,25 @@ struct PreparedLaunch {
   Attrs attrs;
   std::vector<Patch> patches;
   bool empty = false;  // an output has no elements in this step: nothing to run
+  std::string name;    // of its row among the times
 };
+
+int64_t launch_clock_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+// The kernel and, of products, the types of the weights.
+std::string time_name(const Launch& launch) {
+  std::string name(launch.kernel->name);
+  for (const Operand& operand : launch.inputs) {
+    const TensorType& type = operand.type;
+    if (operand.space == Space::kWeight && type.rank == 2) {
+      name += fmt::format(" {}[{}, {}]", find_format(type.dtype)->name, type.dim(0).value, type.dim(1).value);
+    }
+  }
+  return name;
+}
 
 struct PreparedProgram {
   std::vector<PreparedLaunch> launches;
@@ -92,7 +117,9 @@ class WorkingLayout {
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice(const Plan& plan, Weights weights, Isa isa) : plan_(plan), weights_(std::move(weights)), isa_(isa) {}
+  CpuDevice(const Plan& plan, Weights weights, Isa isa, bool timed)
+      : plan_(plan), weights_(std::move(weights)), isa_(isa), timed_(timed), sums_(plan.programs.size()) {}
+  ~CpuDevice() override;
 
   Status allocate(int threads);
   void prepare();
@@ -117,6 +144,8 @@ class CpuDevice final : public Device {
   const Plan& plan_;
   Weights weights_;
   Isa isa_;
+  bool timed_;
+  std::vector<LaunchSums> sums_;  // by program
   std::unique_ptr<Team> team_;
   AnonymousMemory kv_, working_;
   // Parts of working_.
@@ -126,6 +155,13 @@ class CpuDevice final : public Device {
   std::vector<std::byte*> scratch_;  // by thread
   std::vector<PreparedProgram> programs_;
 };
+
+CpuDevice::~CpuDevice() {
+  for (size_t i = 0; i < sums_.size(); ++i) {
+    const std::string table = sums_[i].table();
+    if (!table.empty()) fmt::print(stderr, "program {}: {}", plan_.programs[i].name, table);
+  }
+}
 
 Status CpuDevice::allocate(int threads) {
   TRY_ASSIGN(team_, Team::create(threads));
@@ -176,6 +212,7 @@ void CpuDevice::prepare() {
       PreparedLaunch& p = prepared.launches.emplace_back();
       p.fn = kernel_fn(*launch.kernel, isa_);
       p.attrs = Attrs(launch.attrs);
+      p.name = time_name(launch);
       p.input_count = launch.inputs.size();
       for (const auto* operands : {&launch.inputs, &launch.outputs}) {
         for (const Operand& operand : *operands) {
@@ -226,6 +263,9 @@ Result<std::span<const float>> CpuDevice::run(size_t number, const Step& step) {
   if (program.arena_bytes != 0) std::memset(arena_, 0xFF, program.arena_bytes);
 #endif
   const int threads = team_->size();
+  // When the last part of a launch returned. A launch begins when the one before has ended.
+  std::vector<std::atomic<int64_t>> ends(timed_ ? launches.size() : 0);
+  const int64_t begin = timed_ ? launch_clock_ns() : 0;
   team_->run(static_cast<uint32_t>(launches.size()), [&](uint32_t index, int part, int thread) {
     const PreparedLaunch& launch = launches[index];
     if (launch.empty) return;
@@ -238,7 +278,23 @@ Result<std::span<const float>> CpuDevice::run(size_t number, const Step& step) {
     call.threads = threads;
     call.scratch = {scratch_[static_cast<size_t>(thread)], plan_.scratch_bytes};
     launch.fn(call);
+    if (timed_) {
+      const int64_t now = launch_clock_ns();
+      int64_t last = ends[index].load(std::memory_order_relaxed);
+      while (last < now && !ends[index].compare_exchange_weak(last, now, std::memory_order_relaxed)) {
+      }
+    }
   });
+  if (timed_) {
+    int64_t before = begin;
+    for (size_t i = 0; i < launches.size(); ++i) {
+      const int64_t end = ends[i].load(std::memory_order_relaxed);
+      if (end == 0) continue;  // was empty
+      sums_[number].add(launches[i].name, 1e-3 * static_cast<double>(end - before));
+      before = end;
+    }
+    sums_[number].end_step();
+  }
   const size_t count = size_t{step.row_count()} * plan_.model.vocab_size;
   return std::span<const float>(reinterpret_cast<const float*>(logits_), count);
 }
@@ -268,7 +324,7 @@ Result<std::unique_ptr<Device>> open_cpu_device(const Plan& plan, Weights weight
                        isa_name(best_isa()));
   }
   if (plan.reference_kernels) isa = Isa::kScalar;
-  auto device = std::make_unique<CpuDevice>(plan, std::move(weights), isa);
+  auto device = std::make_unique<CpuDevice>(plan, std::move(weights), isa, options.timed);
   TRY(device->allocate(options.threads == 0 ? default_threads(read_machine()) : options.threads));
   device->prepare();
   return std::unique_ptr<Device>(std::move(device));

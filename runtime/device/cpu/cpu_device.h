@@ -13,6 +13,7 @@ namespace ll {
 struct CpuOptions {
   int threads = 0;         // 0: default_threads() of runtime/device/cpu/machine.h
   std::optional<Isa> isa;  // absent: best_isa(). A plan of reference kernels runs at kScalar whatever is asked
+  bool timed = false;      // what launches took is printed to stderr at the end
 };
 
 // Bytes of the arena, step inputs, logits and each thread's scratch; the largest uint64_t when no address space holds

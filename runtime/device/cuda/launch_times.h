@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <vector>
 
 #include "runtime/device/cuda/driver.h"
+#include "runtime/device/launch_sums.h"
 
 namespace ll::cuda {
 
@@ -24,19 +24,13 @@ class LaunchTimes {
   Status add_node(CuHandle graph, CuHandle& before, std::string name);
   // After the graph has run to its end.
   Status collect();
-  // A line for each name, the longest first: microseconds a step, share, launches a step, microseconds a launch.
-  std::string table() const;
+  std::string table() const { return sums_.table(); }
 
  private:
-  struct Sum {
-    uint64_t launches = 0;
-    double microseconds = 0;
-  };
   const Driver& d_;
   std::vector<CuHandle> events_;
   std::vector<std::string> names_;  // of what ends at the event
-  uint64_t steps_ = 0;
-  std::map<std::string, Sum> sums_;
+  LaunchSums sums_;
 };
 
 }  // namespace ll::cuda
