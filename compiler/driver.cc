@@ -55,8 +55,8 @@ Status check_options(const CompileOptions& o) {
     return usage("--weights {}: expected embed or reference (only a .llir graph takes a model)",
                  quote(o.weights_model));
   }
-  if (o.max_batch < 1 || o.max_batch > kMaxPlanTokens) {
-    return usage("--max-batch {}, expected 1 to {}", o.max_batch, kMaxPlanTokens);
+  if (o.max_batch && (*o.max_batch < 1 || *o.max_batch > kMaxPlanTokens)) {
+    return usage("--max-batch {}, expected 1 to {}", *o.max_batch, kMaxPlanTokens);
   }
   for (const std::string& name : o.disabled_passes) {
     if (find_pass(name) == nullptr) return usage("--disable-pass {}: there is no such pass", quote(name));
@@ -103,7 +103,9 @@ Status add_programs(ir::Graph graph, const ModelSpec& spec, const CompileOptions
   TRY(run_pipeline(graph, options));
   if (!draft) {
     TRY_ASSIGN(const uint32_t context, context_of(o, spec));
-    TRY_ASSIGN(draft, begin_plan(graph, spec, {context, o.max_batch}));
+    // A CPU takes pages of its KV pool when they are first written, a GPU takes the pool at once.
+    const uint32_t batch = o.max_batch.value_or(backend == Backend::kGpu ? 4 : 8);
+    TRY_ASSIGN(draft, begin_plan(graph, spec, {context, batch}));
     draft->graph = ir::print(graph);
   }
   const std::vector<StepSizes> list = buckets(draft->plan);

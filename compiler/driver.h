@@ -37,11 +37,11 @@ struct CompileOptions {
   uint64_t gpu_memory = 0;        // bytes that weights, KV pool and working memory must fit; 0: not checked
   std::optional<DType>
       kv_type;  // f32, f16 or i8 (q8); absent: as a .llir graph says, f32 with reference_kernels, else f16
-  uint32_t context_length = 0;     // 0: the model's, at most kDefaultContext
-  uint32_t max_batch = 4;          // sequences a step may hold
-  bool embed_weights = true;       // false: the plan names the model's files
-  bool reference_kernels = false;  // scalar kernels on f32 activations: slow, the definition of correct
-  int threads = 2;                 // that repack weights; the plan does not depend on it
+  uint32_t context_length = 0;        // 0: the model's, at most kDefaultContext
+  std::optional<uint32_t> max_batch;  // sequences a step may hold; absent: 8, with GPU targets 4
+  bool embed_weights = true;          // false: the plan names the model's files
+  bool reference_kernels = false;     // scalar kernels on f32 activations: slow, the definition of correct
+  int threads = 2;                    // that repack weights; the plan does not depend on it
   std::set<std::string, std::less<>> disabled_passes;
   bool print_after_all = false;  // graphs after each pass, to stderr
 };

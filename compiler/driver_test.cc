@@ -68,7 +68,7 @@ TEST_F(DriverTest, CompilesTheBundledModel) {
   for (const Program& p : (*plan)->programs) tokens.push_back(p.max_tokens);
   EXPECT_EQ(tokens, (std::vector<uint32_t>{1, 2, 4, 8, 16, 32, 64, 128, 256, 512}));
   EXPECT_EQ((*plan)->programs[9].max_rows, 64u);
-  EXPECT_EQ((*plan)->programs[9].max_sequences, 4u);
+  EXPECT_EQ((*plan)->programs[9].max_sequences, 8u);
 }
 
 TEST_F(DriverTest, SameInputSameBytes) {

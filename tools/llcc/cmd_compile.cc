@@ -143,7 +143,7 @@ Command add_compile(CLI::App& app) {
   app.add_option("--kv-type", o->kv_type, "element type of the KV cache: f32, f16 or q8 (default f16)");
   app.add_option("--ctx-size", o->compile.context_length,
                  fmt::format("longest sequence in tokens (default: the model's, at most {})", kDefaultContext));
-  app.add_option("--max-batch", o->compile.max_batch, "sequences that may run at once (default 4)");
+  app.add_option("--max-batch", o->compile.max_batch, "sequences that may run at once (default 8, with GPU targets 4)");
   app.add_option(
          "--weights", o->weights,
          "embed: in the plan (default); reference: the plan names the model's files; for a .llir graph also the "
