@@ -18,9 +18,11 @@
 //   fma(a, b, c), fnma(a, b, c), mul(a, b), broadcast(p), float_zeros(), load_floats(p), store(p, v)
 // and of a level with tiles (kLanes 16):
 //   tiles_begin(k), tiles_end()   this thread multiplies tiles of k (16 or 32) from here to there
-//   tile_products<k>(x, row, w, n, out)
-//                                 out[g][t][r] = sum over i < k of x[t * row + g * k + i] * w[g][i / 4][r][i % 4], all
-//                                 signed bytes, out int32[n][16][16], t, r < 16, g < n
+//   tile_products<k>(x, w, n, out)
+//                                 out[g][t][r] = sum over i < k of x[j / 32][t][j % 32] * w[g][i / 4][r][i % 4], j = g
+//                                 * k
+//                                 + i, all signed bytes, x int8[n * k / 32][16][32], out int32[n][16][16], t, r < 16,
+//                                 g < n
 //
 // Every level gives the same bits: sums over 32 k are exact integers below 2^24, also when scaled by the group's scale
 // in f32, and everything after that is done lane by lane in the order of dot_panel.
@@ -118,9 +120,12 @@ void x16_dot(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, flo
     for (int s = 0; s < F.subs(); ++s) {
       const int64_t q = b * F.subs() + s;  // sub-block of the row
       const std::byte* sub = block + F.scale_bytes() + s * F.sub_bytes();
-      if (x.ahead != 0) {
-        for (int line = 0; line < F.sub_bytes(); line += 64)
-          __builtin_prefetch(sub + line + x.ahead, 0, kTokens == 1 ? 3 : 2);
+      if (x.ahead != 0 && (q & x.ahead_mask) == x.ahead_turn) {
+        // One token goes on to the block's next bytes; more want all of a panel, scales too.
+        constexpr int kPart = kTokens == 1 ? F.sub_bytes() : (F.block_bytes() + F.subs() - 1) / F.subs();
+        const std::byte* from = kTokens == 1 ? sub : block + s * kPart;
+        for (int line = 0; line < kPart; line += 64) __builtin_prefetch(from + line + x.ahead, 0, kTokens == 1 ? 3 : 2);
+        if (kTokens > 1) __builtin_prefetch(tail + x.ahead, 0, 2);
       }
 #pragma GCC unroll 2
       for (int p = 0; p < kParts; ++p) {
@@ -204,6 +209,9 @@ struct X16Unpacked {
         min(scale + 16 * groups(k)),
         factor(min + (F.min ? 16 * groups(k) : 0)) {}
   static int64_t groups(int64_t k) { return F.group == 16 ? k / 16 : k / 32; }
+  static int64_t bytes(int64_t k) {
+    return 16 * k + 64 * groups(k) * (F.min ? 2 : 1) + (F.group == 0 ? 0 : 128 * (k / 256));
+  }
 
   std::byte* codes;    // [k / 4][16][4]
   float *scale, *min;  // [groups][16]; plain formats: the blocks' d and m
@@ -244,29 +252,66 @@ void x16_unpack(const std::byte* panel, int64_t k, const X16Unpacked<F>& to) {
   }
 }
 
-// Scratch of x16_prefill for one panel.
-constexpr int64_t x16_prefill_bytes(int64_t k) { return 16 * k + 2 * 4 * 16 * (k / 16) + 2 * 4 * 16 * (k / 256 + 1); }
-
-// One panel times whole tiles of 16 tokens. The products of up to eight sub-blocks are one batch of tiles; the vector
-// unit then scales and adds them up as x16_dot does.
 template <class W, X16Format F>
-void x16_prefill(const std::byte* panel, int64_t k, const DotTokens& x, int64_t tokens, std::byte* scratch,
-                 float* out) {
+void x16_unpack_panel(const std::byte* panel, int64_t k, std::byte* to) {
+  x16_unpack<W, F>(panel, k, X16Unpacked<F>(to, k));
+}
+
+// Up to kTileTokens tokens' part of eight sub-blocks: codes as tiles lie in memory, so that no two of their rows share
+// a place in the cache, and what scales and minima are multiplied with.
+template <X16Format F>
+struct X16Tokens {
+  alignas(64) std::byte codes[kTileTokens / 16][8][16][32];
+  alignas(64) float scale[kTileTokens][8];
+  alignas(64) float min[kTileTokens][8 * F.groups_per_sub()];
+
+  // Sub-blocks [q, q + subs) of q8a rows of k codes.
+  void load(const std::byte* rows, int64_t row_bytes, int64_t tokens, int64_t k, int64_t q, int subs) {
+    for (int64_t t = 0; t < tokens; ++t) {
+      const std::byte* row = rows + t * row_bytes;
+      if (subs == 8) {
+        load_row(row, t, k, q, 8);  // without loops that count
+      } else {
+        load_row(row, t, k, q, subs);
+      }
+    }
+  }
+
+ private:
+  __attribute__((always_inline)) void load_row(const std::byte* row, int64_t t, int64_t k, int64_t q, int subs) {
+    const size_t count = static_cast<size_t>(subs);
+    for (int s = 0; s < subs; ++s) std::memcpy(codes[t / 16][s][t % 16], row + 32 * (q + s), 32);
+    std::memcpy(scale[t], row + k + 4 * q, 4 * count);
+    if constexpr (F.min) {
+      int16_t sums[16];
+      std::memcpy(sums, row + k + k / 8 + 4 * q, 4 * count);
+      for (int s = 0; s < subs; ++s) {
+        if constexpr (F.group == 16) {
+          for (int g = 2 * s; g < 2 * s + 2; ++g) min[t][g] = static_cast<float>(sums[g]) * scale[t][s];
+        } else {
+          min[t][s] = static_cast<float>(sums[2 * s] + sums[2 * s + 1]) * scale[t][s];
+        }
+      }
+    }
+  }
+};
+
+// Unpacked panels times one or two tiles of 16 tokens: eight sub-blocks of the tokens meet all panels while they are in
+// the L1 cache. The products of a panel's eight sub-blocks with a tile are one batch; the vector unit then scales and
+// adds them up as x16_dot does.
+template <class W, X16Format F>
+void x16_tiles(const std::byte* unpacked, int64_t panels, int64_t k, const DotTokens& x, int64_t tokens, float* out) {
   using Floats = typename W::Floats;
   static_assert(W::kLanes == 16);
   constexpr int kGroups = F.groups_per_sub(), kK = 32 / kGroups, kBatch = 8;
-  const X16Unpacked<F> w(scratch, k);
-  x16_unpack<W, F>(panel, k, w);
+  X16Tokens<F> part_of_x;
   W::tiles_begin(kK);
-  for (int64_t first = 0; first < tokens; first += 16) {
-    const std::byte* rows = x.rows + first * x.row_bytes;
-    float* totals = out + 16 * first;
-    for (int t = 0; t < 16; ++t) W::store(totals + 16 * t, W::float_zeros());
-    for (int64_t q = 0; q < k / 32; q += kBatch) {
-      const int subs = static_cast<int>(k / 32 - q < kBatch ? k / 32 - q : kBatch);
-      const bool whole = F.group != 0 || subs == kBatch;
-      alignas(64) int32_t sums[kBatch * kGroups][16][16];
-      W::template tile_products<kK>(rows + 32 * q, x.row_bytes, w.codes + 512 * q, subs * kGroups, sums[0][0]);
+  for (int64_t q = 0; q < k / 32; q += kBatch) {
+    const int subs = static_cast<int>(k / 32 - q < kBatch ? k / 32 - q : kBatch);
+    const bool whole = F.group != 0 || subs == kBatch;
+    part_of_x.load(x.rows, x.row_bytes, tokens, k, q, subs);
+    for (int64_t p = 0; p < panels; ++p) {
+      const X16Unpacked<F> w(const_cast<std::byte*>(unpacked) + p * X16Unpacked<F>::bytes(k), k);
       // Of a whole batch, in registers for all tokens.
       Floats scale[kBatch * kGroups], min[kBatch * kGroups];
       const auto load_scales = [&](int s, Floats* to_scale, Floats* to_min) __attribute__((always_inline)) {
@@ -279,43 +324,49 @@ void x16_prefill(const std::byte* panel, int64_t k, const DotTokens& x, int64_t 
 #pragma GCC unroll 8
         for (int s = 0; s < kBatch; ++s) load_scales(s, scale + s * kGroups, min + s * kGroups);
       }
-      for (int t = 0; t < 16; ++t) {
-        const std::byte* scales = rows + t * x.row_bytes + k + 4 * q;
-        const float* mins = F.min ? x.mins + (first + t) * x.mins_stride + q * kGroups : nullptr;
-        Floats total = W::load_floats(totals + 16 * t), part = W::float_zeros(), low = W::float_zeros();
-        const auto add = [&](int s, const Floats* of_scale, const Floats* of_min) __attribute__((always_inline)) {
-          const auto sum = [&](int g) __attribute__((always_inline)) {
-            return W::floats(W::load(reinterpret_cast<const std::byte*>(sums[s * kGroups + g][t])));
+      for (int64_t tile = 0; tile < tokens / 16; ++tile) {
+        alignas(64) int32_t sums[kBatch * kGroups][16][16];
+        W::template tile_products<kK>(part_of_x.codes[tile][0][0], w.codes + 512 * q, subs * kGroups, sums[0][0]);
+        float* totals = out + 16 * (kTileTokens * p + 16 * tile);
+        for (int t = 0; t < 16; ++t) {
+          const float* scales = part_of_x.scale[16 * tile + t];
+          const float* mins = part_of_x.min[16 * tile + t];
+          Floats total = q == 0 ? W::float_zeros() : W::load_floats(totals + 16 * t);
+          Floats part = W::float_zeros(), low = W::float_zeros();
+          const auto add = [&](int s, const Floats* of_scale, const Floats* of_min) __attribute__((always_inline)) {
+            const auto sum = [&](int g) __attribute__((always_inline)) {
+              return W::floats(W::load(reinterpret_cast<const std::byte*>(sums[s * kGroups + g][t])));
+            };
+            const Floats x_scale = W::broadcast(scales + s);
+            if constexpr (F.group == 0) {
+              total = W::fma(sum(0), W::mul(of_scale[0], x_scale), total);
+              if constexpr (F.min) total = W::fma(W::broadcast(mins + s), of_min[0], total);
+            } else {
+              Floats value = W::mul(sum(0), of_scale[0]);
+              if constexpr (kGroups == 2) value = W::fma(sum(1), of_scale[1], value);
+              part = W::fma(value, x_scale, part);
+              if constexpr (F.min) {
+                for (int g = 0; g < kGroups; ++g) low = W::fma(of_min[g], W::broadcast(mins + s * kGroups + g), low);
+              }
+            }
           };
-          const Floats x_scale = W::broadcast(scales + 4 * s);
-          if constexpr (F.group == 0) {
-            total = W::fma(sum(0), W::mul(of_scale[0], x_scale), total);
-            if constexpr (F.min) total = W::fma(W::broadcast(mins + s), of_min[0], total);
+          if (whole) {
+#pragma GCC unroll 8
+            for (int s = 0; s < kBatch; ++s) add(s, scale + s * kGroups, min + s * kGroups);
           } else {
-            Floats value = W::mul(sum(0), of_scale[0]);
-            if constexpr (kGroups == 2) value = W::fma(sum(1), of_scale[1], value);
-            part = W::fma(value, x_scale, part);
-            if constexpr (F.min) {
-              for (int g = 0; g < kGroups; ++g) low = W::fma(of_min[g], W::broadcast(mins + s * kGroups + g), low);
+            for (int s = 0; s < subs; ++s) {
+              Floats one_scale[kGroups], one_min[kGroups];
+              load_scales(s, one_scale, one_min);
+              add(s, one_scale, one_min);
             }
           }
-        };
-        if (whole) {
-#pragma GCC unroll 8
-          for (int s = 0; s < kBatch; ++s) add(s, scale + s * kGroups, min + s * kGroups);
-        } else {
-          for (int s = 0; s < subs; ++s) {
-            Floats one_scale[kGroups], one_min[kGroups];
-            load_scales(s, one_scale, one_min);
-            add(s, one_scale, one_min);
+          if constexpr (F.group != 0) {
+            const float* factor = w.factor + 32 * (q / 8);
+            total = W::fma(part, W::load_floats(factor), total);
+            if constexpr (F.min) total = W::fnma(low, W::load_floats(factor + 16), total);
           }
+          W::store(totals + 16 * t, total);
         }
-        if constexpr (F.group != 0) {
-          const float* factor = w.factor + 32 * (q / 8);
-          total = W::fma(part, W::load_floats(factor), total);
-          if constexpr (F.min) total = W::fnma(low, W::load_floats(factor + 16), total);
-        }
-        W::store(totals + 16 * t, total);
       }
     }
   }
@@ -327,8 +378,9 @@ constexpr Dots x16_dots_of() {
   Dots dots = {F.dtype, x16_dot<W, F, 1>, x16_dot<W, F, 2>, x16_dot<W, F, 4>};
   if constexpr (W::kLanes == 16) dots.eight = x16_dot<W, F, 8>;
   if constexpr (requires { W::tiles_end(); }) {
-    dots.prefill = x16_prefill<W, F>;
-    dots.prefill_tile = dots.prefill_least = 16;
+    dots.unpack = x16_unpack_panel<W, F>;
+    dots.unpacked_bytes = X16Unpacked<F>::bytes;
+    dots.tiles = x16_tiles<W, F>;
   }
   dots.mins_group = F.min ? (F.group == 16 ? 16 : 32) : 0;
   return dots;

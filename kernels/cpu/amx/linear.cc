@@ -31,26 +31,47 @@ struct AmxWords : Avx512Words {
   // Tiles in use make every switch of threads dearer: gone as soon as possible.
   static void tiles_end() { _tile_release(); }
 
+  // Two products at a time; they are stored while the next two are under way, since a store waits for its product and
+  // keeps everything behind it waiting.
   template <int kK>
-  static void tile_products(const std::byte* x, int64_t row, const std::byte* w, int n, int32_t* out) {
+  static void tile_products(const std::byte* x, const std::byte* w, int n, int32_t* out) {
+    constexpr int kTile = kK * 16;  // bytes of a tile of weights
+    memory_is_written(x);
     memory_is_written(w);
+    const auto tokens = [&](int g) { return x + g * kK / 32 * 512 + g * kK % 32; };
     int g = 0;
-    for (; g + 2 <= n; g += 2) {
+    for (; g + 4 <= n; g += 4) {
+      _tile_loadd(4, tokens(g), 32);
+      _tile_loadd(6, w + g * kTile, 64);
       _tile_zero(0);
-      _tile_zero(1);
-      _tile_loadd(4, x + g * kK, row);
-      _tile_loadd(6, w + g * kK * 16, 64);
-      _tile_loadd(5, x + g * kK + kK, row);
-      _tile_loadd(7, w + g * kK * 16 + kK * 16, 64);
       _tile_dpbssd(0, 4, 6);
+      _tile_loadd(5, tokens(g + 1), 32);
+      _tile_loadd(7, w + (g + 1) * kTile, 64);
+      _tile_zero(1);
       _tile_dpbssd(1, 5, 7);
+      if (g > 0) {
+        _tile_stored(2, out + (g - 2) * 256, 64);
+        _tile_stored(3, out + (g - 1) * 256, 64);
+      }
+      _tile_loadd(4, tokens(g + 2), 32);
+      _tile_loadd(6, w + (g + 2) * kTile, 64);
+      _tile_zero(2);
+      _tile_dpbssd(2, 4, 6);
+      _tile_loadd(5, tokens(g + 3), 32);
+      _tile_loadd(7, w + (g + 3) * kTile, 64);
+      _tile_zero(3);
+      _tile_dpbssd(3, 5, 7);
       _tile_stored(0, out + g * 256, 64);
-      _tile_stored(1, out + g * 256 + 256, 64);
+      _tile_stored(1, out + (g + 1) * 256, 64);
     }
-    if (g < n) {
+    if (g > 0) {
+      _tile_stored(2, out + (g - 2) * 256, 64);
+      _tile_stored(3, out + (g - 1) * 256, 64);
+    }
+    for (; g < n; ++g) {
+      _tile_loadd(4, tokens(g), 32);
+      _tile_loadd(6, w + g * kTile, 64);
       _tile_zero(0);
-      _tile_loadd(4, x + g * kK, row);
-      _tile_loadd(6, w + g * kK * 16, 64);
       _tile_dpbssd(0, 4, 6);
       _tile_stored(0, out + g * 256, 64);
     }

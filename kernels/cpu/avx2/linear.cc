@@ -1,6 +1,7 @@
 // The linear family of every SIMD level. Work is divided by panels of 16 weight rows; each panel meets a chunk of
 // tokens while both are in the cache.
 #include <algorithm>
+#include <bit>
 
 #include "kernels/cpu/avx2/activate.h"
 #include "kernels/cpu/avx2/linear_dots.h"
@@ -48,10 +49,22 @@ Panel open_panel(const TensorView& w, int64_t panel, const Dots* x16, std::byte*
   return {scratch, float_dots(DType::kF32)};
 }
 
-// Few tokens wait for memory. In one step, their product asks for codes a little ahead of itself; in several, the last
-// asks for the next panel, which the first then finds in the cache. More tokens hide the memory behind their
-// arithmetic.
+// Asks for the part of `bytes` bytes that belongs to tokens [t, t + kTileTokens) of `tokens`, as far as the L2 cache.
+void prefetch(const std::byte* data, int64_t bytes, int64_t t, int64_t tokens) {
+  const int64_t end = std::min(bytes, bytes * (t + kTileTokens) / tokens);
+  for (int64_t at = bytes * t / tokens & ~int64_t{63}; at < end; at += 64) {
+    _mm_prefetch(reinterpret_cast<const char*>(data + at), _MM_HINT_T1);
+  }
+}
+
+// Few tokens wait for memory. In one step, their product asks for codes a little ahead of itself; in several, the steps
+// share the next panel, which the first then finds in the cache. More tokens hide the memory behind their arithmetic.
 constexpr int64_t kAhead = 4096, kMostAhead = 32;
+
+// Tokens of the next step when `left` are left.
+int64_t step_of(const Dots& dots, int64_t left) {
+  return left >= 8 && dots.eight != nullptr ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
 
 // A chunk of tokens times one panel. In what steps does not change their bits.
 void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, int64_t tokens, std::byte* scratch,
@@ -63,11 +76,17 @@ void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, i
     dots.prefill(panel.data, k, x, t, scratch, out);
   }
   const bool many = t > 0 || tokens > kMostAhead;
-  while (t < tokens) {
-    const int64_t left = tokens - t, step = left >= 8 && dots.eight != nullptr ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+  int64_t steps = 0;
+  for (int64_t left = tokens - t; left > 0; left -= step_of(dots, left)) ++steps;
+  const auto share = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(steps, 1))));
+  for (int64_t left_steps = steps; t < tokens; --left_steps) {
+    const int64_t step = step_of(dots, tokens - t);
     const DotFn dot = step == 8 ? dots.eight : step == 4 ? dots.four : step == 2 ? dots.two : dots.one;
     DotTokens part = x.from(t);
-    if (!many) part.ahead = step == tokens ? kAhead : step == left ? panel.bytes : 0;
+    if (!many && steps == 1) part.ahead = kAhead;
+    if (!many && steps > 1 && left_steps <= share) {
+      part.ahead = panel.bytes, part.ahead_mask = share - 1, part.ahead_turn = left_steps - 1;
+    }
     dot(panel.data, rows, k, part, out + kPanelRows * t);
     t += step;
   }
@@ -120,58 +139,123 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16) {
   int64_t panels = 0;
   for (size_t p = 0; p < parts; ++p) panels += panel_count(call.in[1 + p]);
   const Range range = split(panels, 1, call.thread, call.threads);
-  for (int64_t chunk = 0; chunk < x.dim(0); chunk += kLinearChunk) {
+
+  // Work(part, its first output, its panels [begin, end)) for what of each part is this thread's.
+  const auto for_parts = [&](auto work) {
+    int64_t part_begin = 0, column = 0;
+    for (size_t p = 0; p < parts; ++p) {
+      const int64_t count = panel_count(call.in[1 + p]);
+      const int64_t begin = std::max<int64_t>(range.begin - part_begin, 0),
+                    end = std::min(range.end - part_begin, count);
+      if (begin < end) work(p, column, begin, end);
+      part_begin += count;
+      column += call.in[1 + p].dim(0);
+    }
+  };
+  // The outputs of panel i for tokens [first, first + count), from sums [count][16] of its weight and, gated, of the
+  // second.
+  const auto finish = [&](size_t p, int64_t column, int64_t i, int64_t first, int64_t count, const float* sums,
+                          const float* up_sums) {
+    const int64_t row = i * kPanelRows, rows = std::min(kPanelRows, call.in[1 + p].dim(0) - row);
+    const float* bias = bias_of(p, row);
+    const float* up_bias = gated ? bias_of(1, row) : nullptr;
+    for (int64_t t = 0; t < count; ++t) {
+      float* out = y.row<float>(first + t) + column + row;
+      const float* residual = form == LinearForm::kAdd ? call.in[roles.residual].row<float>(first + t) + row : nullptr;
+      for (int64_t r = 0; r < rows; r += 8) {
+        const int64_t n = rows - r;
+        __m256 value = _mm256_load_ps(sums + kPanelRows * t + r);
+        if (bias != nullptr) value = _mm256_add_ps(value, load_part(bias + r, n));
+        if (gated) {
+          __m256 factor = _mm256_load_ps(up_sums + kPanelRows * t + r);
+          if (up_bias != nullptr) factor = _mm256_add_ps(factor, load_part(up_bias + r, n));
+          value = _mm256_mul_ps(activate(act, value), factor);
+        }
+        if (residual != nullptr) value = _mm256_add_ps(value, load_part(residual + r, n));
+        store_part(out + r, n, value);
+      }
+    }
+  };
+
+  const auto has_tiles = [&](const TensorView& w) {
+    return q8 && x16(w.dtype) != nullptr && x16(w.dtype)->tiles != nullptr;
+  };
+  const auto* const first_weight = call.in.data() + 1;
+  const bool tiled = std::all_of(first_weight, first_weight + roles.weights, has_tiles);
+  const int64_t in_tiles = tiled ? x.dim(0) / 16 * 16 : 0;  // tokens
+
+  // Panels [begin, end) of part p times the tokens that are not in tiles, chunk by chunk.
+  int64_t chunk_of_mins = -1;
+  int mins_group = 0;
+  const auto multiply_chunk = [&](size_t p, int64_t column, int64_t begin, int64_t end, int64_t chunk) {
     const int64_t tokens = std::min(kLinearChunk, x.dim(0) - chunk);
     DotTokens rows_of_x = {x.row<std::byte>(chunk), x.row_bytes, scratch.mins, 0, 0};
-    int mins_group = 0;
     // Weights of one launch may read minima of different groups.
     const auto tokens_for = [&](const Dots* dots) {
-      if (dots != nullptr && dots->mins_group != 0 && dots->mins_group != mins_group) {
-        mins_group = dots->mins_group;
-        rows_of_x.mins_stride = k / mins_group;
-        make_mins(rows_of_x, tokens, k, mins_group, scratch.mins);
-      }
+      if (dots == nullptr || dots->mins_group == 0) return;
+      rows_of_x.mins_stride = k / dots->mins_group;
+      if (chunk_of_mins == chunk && mins_group == dots->mins_group) return;
+      chunk_of_mins = chunk, mins_group = dots->mins_group;
+      make_mins(rows_of_x, tokens, k, mins_group, scratch.mins);
     };
-    int64_t part_begin = 0, column = 0;  // of the part's first panel and first output
-    for (size_t p = 0; p < parts; ++p) {
-      const TensorView& w = call.in[1 + p];
-      const Dots* const dots = q8 ? x16(w.dtype) : nullptr;
-      const Dots* const up_dots = q8 && gated ? x16(call.in[2].dtype) : nullptr;
-      const int64_t count = panel_count(w);
-      const int64_t end = std::min(range.end - part_begin, count);
-      for (int64_t i = std::max<int64_t>(range.begin - part_begin, 0); i < end; ++i) {
-        const int64_t first = i * kPanelRows, rows = std::min(kPanelRows, w.dim(0) - first);
-        const Panel panel = open_panel(w, i, dots, scratch.panel);
-        tokens_for(dots);
-        multiply(panel, rows, k, rows_of_x, tokens, scratch.panel, scratch.sums[0]);
-        if (gated) {
-          const Panel up = open_panel(call.in[2], i, up_dots, scratch.panel);
-          tokens_for(up_dots);
-          multiply(up, rows, k, rows_of_x, tokens, scratch.panel, scratch.sums[1]);
+    const TensorView& w = call.in[1 + p];
+    const Dots* const dots = q8 ? x16(w.dtype) : nullptr;
+    const Dots* const up_dots = q8 && gated ? x16(call.in[2].dtype) : nullptr;
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t rows = std::min(kPanelRows, w.dim(0) - i * kPanelRows);
+      const Panel panel = open_panel(w, i, dots, scratch.panel);
+      tokens_for(dots);
+      multiply(panel, rows, k, rows_of_x, tokens, scratch.panel, scratch.sums[0]);
+      if (gated) {
+        const Panel up = open_panel(call.in[2], i, up_dots, scratch.panel);
+        tokens_for(up_dots);
+        multiply(up, rows, k, rows_of_x, tokens, scratch.panel, scratch.sums[1]);
+      }
+      finish(p, column, i, chunk, tokens, scratch.sums[0], scratch.sums[1]);
+    }
+  };
+
+  // A group of panels is unpacked into the L2 cache, where all tokens come to meet it; the next group's bytes come from
+  // memory meanwhile.
+  const auto multiply_tiles = [&](size_t p, int64_t column, int64_t begin, int64_t end) {
+    const size_t weights = gated ? 2 : 1;
+    const Dots* dots[2] = {};
+    int64_t bytes[2] = {}, panel_bytes[2] = {};
+    for (size_t j = 0; j < weights; ++j) {
+      const DType dtype = call.in[1 + p + j].dtype;
+      dots[j] = x16(dtype);
+      bytes[j] = dots[j]->unpacked_bytes(k);
+      panel_bytes[j] = x16_panel_bytes(dtype, k);
+    }
+    const int64_t group =
+        std::clamp<int64_t>(linear_panel_bytes(k) / (bytes[0] + bytes[1]), 1, kLinearChunk / kTileTokens);
+    for (int64_t i = begin; i < end; i += group) {
+      const int64_t n = std::min(group, end - i), next = std::min(group, end - i - n);
+      std::byte* const unpacked[2] = {scratch.panel, scratch.panel + n * bytes[0]};
+      for (size_t j = 0; j < weights; ++j) {
+        const std::byte* data = call.in[1 + p + j].data + i * panel_bytes[j];
+        for (int64_t m = 0; m < n; ++m) dots[j]->unpack(data + m * panel_bytes[j], k, unpacked[j] + m * bytes[j]);
+      }
+      for (int64_t t = 0; t < in_tiles; t += kTileTokens) {
+        const int64_t count = std::min(kTileTokens, in_tiles - t);
+        const DotTokens tokens = {x.row<std::byte>(t), x.row_bytes, nullptr, 0, 0};
+        for (size_t j = 0; j < weights; ++j) {
+          prefetch(call.in[1 + p + j].data + (i + n) * panel_bytes[j], next * panel_bytes[j], t, in_tiles);
+          dots[j]->tiles(unpacked[j], n, k, tokens, count, scratch.sums[j]);
         }
-        const float* bias = bias_of(p, first);
-        const float* up_bias = gated ? bias_of(1, first) : nullptr;
-        for (int64_t t = 0; t < tokens; ++t) {
-          float* out = y.row<float>(chunk + t) + column + first;
-          const float* residual =
-              form == LinearForm::kAdd ? call.in[roles.residual].row<float>(chunk + t) + first : nullptr;
-          for (int64_t r = 0; r < rows; r += 8) {
-            const int64_t n = rows - r;
-            __m256 value = _mm256_load_ps(scratch.sums[0] + kPanelRows * t + r);
-            if (bias != nullptr) value = _mm256_add_ps(value, load_part(bias + r, n));
-            if (gated) {
-              __m256 factor = _mm256_load_ps(scratch.sums[1] + kPanelRows * t + r);
-              if (up_bias != nullptr) factor = _mm256_add_ps(factor, load_part(up_bias + r, n));
-              value = _mm256_mul_ps(activate(act, value), factor);
-            }
-            if (residual != nullptr) value = _mm256_add_ps(value, load_part(residual + r, n));
-            store_part(out + r, n, value);
-          }
+        for (int64_t m = 0; m < n; ++m) {
+          const int64_t at = m * kTileTokens * kPanelRows;
+          finish(p, column, i + m, t, count, scratch.sums[0] + at, scratch.sums[1] + at);
         }
       }
-      part_begin += count;
-      column += w.dim(0);
+      if (in_tiles < x.dim(0)) multiply_chunk(p, column, i, i + n, in_tiles);  // the last, fewer than a tile
     }
+  };
+
+  if (in_tiles > 0) return for_parts(multiply_tiles);
+  for (int64_t chunk = 0; chunk < x.dim(0); chunk += kLinearChunk) {
+    for_parts(
+        [&](size_t p, int64_t column, int64_t begin, int64_t end) { multiply_chunk(p, column, begin, end, chunk); });
   }
 }
 

@@ -17,9 +17,10 @@ struct DotTokens {
   int64_t row_bytes;
   const float* mins;
   int64_t mins_stride;
-  // Products of block formats ask for the codes this many bytes ahead while they work; 0: for none. Beyond the tensor's
-  // end that is harmless.
+  // Products of block formats ask for the bytes this far ahead while they work; 0: for none. Beyond the tensor's end
+  // that is harmless. They do so in sub-blocks q with q & ahead_mask == ahead_turn, so that steps can share it.
   int64_t ahead;
+  int64_t ahead_mask = 0, ahead_turn = 0;
 
   DotTokens from(int64_t token) const {
     DotTokens part = *this;
@@ -36,14 +37,25 @@ using DotFn = void (*)(const std::byte* w, int64_t rows, int64_t k, const DotTok
 // The same for any multiple of a tile of tokens. Unpacks the panel into scratch, linear_panel_bytes(k), once.
 using PrefillFn = void (*)(const std::byte* w, int64_t k, const DotTokens& x, int64_t tokens, std::byte* scratch,
                            float* out);
+// Levels with tiles: panels are unpacked one by one, then multiplied with one or two tiles of 16 tokens at once.
+//   unpacked  panels one after another, unpacked_bytes(k) each, 64-byte aligned
+//   out       [panel][kTileTokens][16]
+// Tokens bring their own minima (DotTokens::mins is not read).
+inline constexpr int64_t kTileTokens = 32;
+using UnpackFn = void (*)(const std::byte* w, int64_t k, std::byte* unpacked);
+using TilesFn = void (*)(const std::byte* unpacked, int64_t panels, int64_t k, const DotTokens& x, int64_t tokens,
+                         float* out);
 struct Dots {
   DType dtype;
   DotFn one, two, four;         // tokens
   DotFn eight = nullptr;        // null: the level has none
   PrefillFn prefill = nullptr;  // null: the level has none
   int prefill_tile = 0;
-  int prefill_least = 0;  // tokens from which it is faster
-  int mins_group = 0;     // codes that share one of DotTokens::mins: 16 or 32; 0: reads none
+  int prefill_least = 0;      // tokens from which it is faster
+  UnpackFn unpack = nullptr;  // with unpacked_bytes and tiles: null when the level has none
+  int64_t (*unpacked_bytes)(int64_t k) = nullptr;
+  TilesFn tiles = nullptr;
+  int mins_group = 0;  // codes that share one of DotTokens::mins: 16 or 32; 0: reads none
 };
 
 // Null when the dtype is none of theirs.
