@@ -30,7 +30,7 @@ add_custom_target(llcuda_schemas DEPENDS ${LLCUDA_SCHEMA_HEADERS})
 # llcuda_unite(TARGET FILE...): with LLCUDA_UNITE the files of a folder are compiled together, up to eight at a time, which halves a full
 # build: most of a file's time is the headers it reads. Kernels have instructions of their own, and some tests names, so
 # these stay apart.
-set(LLCUDA_APART /kernels/ "/(runtime/(engine|sampling)|compiler/(plan|codegen))/.*_test")
+set(LLCUDA_APART /kernels/ "/runtime/(engine|sampling)/.*_test")
 function(llcuda_unite target)
   if(NOT LLCUDA_UNITE)
     return()
@@ -91,7 +91,11 @@ function(llcuda_folder name)
       llcuda_unite(${name}_test ${tests})
     endif()
     target_link_libraries(${name}_test PRIVATE llcuda_flags llcuda_${name} GTest::gtest_main)
-    target_compile_options(${name}_test PRIVATE $<$<CONFIG:Release>:-O1>)  # what is tested is in the libraries
+    if(NOT name STREQUAL kernels)  # what is tested is in the libraries, but for the kernels' references
+      target_compile_options(${name}_test PRIVATE $<$<CONFIG:Release>:-O0> $<$<CONFIG:Release>:-U_FORTIFY_SOURCE>)
+    else()
+      target_compile_options(${name}_test PRIVATE $<$<CONFIG:Release>:-O1>)
+    endif()
     target_compile_definitions(${name}_test PRIVATE
       LLCUDA_SOURCE_DIR="${PROJECT_SOURCE_DIR}" LLCUDA_BINARY_DIR="${PROJECT_BINARY_DIR}")
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600)

@@ -26,7 +26,9 @@ cuda::Instance add_instance(const cuda::Target& target) {
   return launches.at(0).instance;
 }
 
-cuda::Target target(std::string_view name, std::string_view isa = "") { return parse_targets(name, isa)->gpus.at(0); }
+cuda::Target target_of(std::string_view name, std::string_view isa = "") {
+  return parse_targets(name, isa)->gpus.at(0);
+}
 
 #define REQUIRE_NVRTC(nvrtc, sm)                                       \
   const auto nvrtc##_opened = Nvrtc::open("", sm);                     \
@@ -55,8 +57,8 @@ TEST(Nvrtc, CompilesAnInstance) {
 TEST(Nvrtc, Toolkit12MakesCubinsForDriver12) {
   REQUIRE_NVRTC(nvrtc, 75);
   if (nvrtc.major() != 12) GTEST_SKIP() << "no NVRTC 12 in a Python environment, found " << nvrtc.path();
-  const cuda::Instance instance = add_instance(target("t4"));
-  const auto code = nvrtc.compile(cuda::prologue(instance), cuda::kernel_name(instance), target("t4"), false);
+  const cuda::Instance instance = add_instance(target_of("t4"));
+  const auto code = nvrtc.compile(cuda::prologue(instance), cuda::kernel_name(instance), target_of("t4"), false);
   ASSERT_TRUE(code) << code.error().message;
   const auto cubin = read_cubin(std::as_bytes(std::span(code->cubin)));
   ASSERT_TRUE(cubin) << cubin.error().message;
@@ -66,7 +68,7 @@ TEST(Nvrtc, Toolkit12MakesCubinsForDriver12) {
 
 TEST(Nvrtc, AssemblesOldInstructionsForANewDevice) {
   REQUIRE_NVRTC(nvrtc, 90);
-  const cuda::Target t = target("sm_90", "sm_75");
+  const cuda::Target t = target_of("sm_90", "sm_75");
   EXPECT_EQ(t.isa, 75);
   EXPECT_EQ(t.shared_per_sm, 64 << 10);
   EXPECT_EQ(t.threads_per_sm, 1024);
@@ -83,7 +85,7 @@ TEST(Nvrtc, AssemblesOldInstructionsForANewDevice) {
 
 TEST(Nvrtc, ErrorsCarryTheLogAndTheKernel) {
   REQUIRE_NVRTC(nvrtc, 75);
-  const auto code = nvrtc.compile("#error no luck\n", "broken_0", target("t4"), false);
+  const auto code = nvrtc.compile("#error no luck\n", "broken_0", target_of("t4"), false);
   ASSERT_FALSE(code);
   EXPECT_NE(code.error().message.find("broken_0"), std::string::npos) << code.error().message;
   EXPECT_NE(code.error().message.find("no luck"), std::string::npos) << code.error().message;

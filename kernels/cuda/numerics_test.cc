@@ -2,7 +2,7 @@
 // (kernels/numerics.h) from the same .cuh sources that GPUs run, with poisoned outputs and workspace, every operand
 // ending at memory that faults, grids made for more rows than the step has, and several orders of threads and blocks;
 // results are compared with the scalar reference, and with each other bit for bit.
-#include "kernels/numerics.h"
+#include "kernels/cuda/device_cases.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -31,7 +31,6 @@ using cuda::KernelLaunch;
 constexpr std::byte kPoison{0xff};  // NaN as f32, f16 and scale
 constexpr std::byte kGuard{0xa5};
 constexpr int64_t kPage = 4096;
-constexpr int64_t kSpareRows = 3;  // by which a program's largest sizes exceed the step's
 
 // Memory that ends, to 16 bytes (4 for slices), at a page that faults.
 class DeviceMemory {
@@ -99,39 +98,6 @@ class DeviceTensor {
   int64_t rows_, dense_, distance_ = 0;
   std::unique_ptr<DeviceMemory> memory_;
 };
-
-// A case as a compiler sees it: largest sizes above the step's, distances between rows.
-struct DeviceSpec {
-  explicit DeviceSpec(const Case& c) : attrs(c.attrs) {
-    for (const Tensor& t : c.in) {
-      in.push_back(larger(t.type));
-      const int64_t dense = t.type.rank == 1 ? row_bytes(t.type.dtype, 1) : dense_row_bytes(t.type);
-      in_distance.push_back(std::max(t.row_bytes, dense));
-    }
-    for (size_t i = 0; i < c.out.size(); ++i) {
-      const int shared = shared_input(c, i);
-      const Tensor& t = shared < 0 ? c.out[i] : c.in[static_cast<size_t>(shared)];
-      out.push_back(larger(t.type));
-    }
-  }
-  static TensorType larger(TensorType type) {
-    for (Dim& d : type.dims) d.value += d.symbol == Symbol::kNone ? 0 : kSpareRows;
-    return type;
-  }
-  cuda::PlacedLaunch view() const { return {{in, out, Attrs(attrs)}, in_distance}; }
-  std::vector<TensorType> in, out;
-  std::vector<Attr> attrs;
-  std::vector<int64_t> in_distance;
-};
-
-int size_of(const Case& c, Symbol symbol) {
-  for (const Tensor& t : c.in) {
-    for (const Dim& d : t.type.dims) {
-      if (d.symbol == symbol) return static_cast<int>(d.value);
-    }
-  }
-  return 0;
-}
 
 // Runs the launches of one op. Reports writes outside outputs and workspace, and changed inputs, as test failures.
 Result<Outputs> run(cuda::Emulator& emulator, const std::vector<KernelLaunch>& launches, const Case& c, uint64_t seed) {
@@ -221,19 +187,7 @@ TEST_P(CudaNumerics, MatchesReferenceInAnyOrder) {
   const Family& family = GetParam();
   const Kernel* const kernel = find_kernel(family.kernel);
   ASSERT_NE(kernel, nullptr) << "the catalog has no kernel '" << family.kernel << "'";
-  std::vector<Case> cases = make_cases(*kernel);
-  for (Case& c : cases) {
-    for (Tensor& t : c.out) t.row_bytes = 0;  // outputs are dense
-  }
-  if (kernel->in_place >= 0) {
-    Case shared = cases.front();
-    if (shared.shares.empty()) {
-      shared.name += " in place";
-      shared.shares = {kernel->in_place};
-      shared.in[static_cast<size_t>(kernel->in_place)].row_bytes = 0;  // outputs are dense
-      cases.push_back(shared);
-    }
-  }
+  const std::vector<Case> cases = device_cases(*kernel);
   std::vector<std::vector<KernelLaunch>> launches(cases.size());
   std::vector<cuda::Instance> instances;
   std::vector<std::vector<std::vector<KernelLaunch>>> others(cases.size());

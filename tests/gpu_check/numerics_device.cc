@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cuda/device_cases.h"
 #include "kernels/cuda/prim/attention_item.h"
-#include "kernels/numerics.h"
 #include "kernels/quant/layouts.h"
 #include "tests/gpu_check/device.h"
 
@@ -24,7 +24,6 @@ using gpu_check::Memory;
 
 constexpr std::byte kPoison{0xff};  // NaN as f32, f16 and scale
 constexpr std::byte kGuard{0xa5};
-constexpr int64_t kSpareRows = 3;  // by which a program's largest sizes exceed the step's
 
 // An operand on the device, rows at their distance, guard bytes between them.
 class DeviceTensor {
@@ -65,38 +64,6 @@ class DeviceTensor {
   int64_t rows_, dense_, distance_ = 0;
   std::unique_ptr<Memory> memory_;
 };
-
-// A case as a compiler sees it: largest sizes above the step's, distances between rows.
-struct DeviceSpec {
-  explicit DeviceSpec(const Case& c) : attrs(c.attrs) {
-    for (const Tensor& t : c.in) {
-      in.push_back(larger(t.type));
-      const int64_t dense = t.type.rank == 1 ? row_bytes(t.type.dtype, 1) : dense_row_bytes(t.type);
-      in_distance.push_back(std::max(t.row_bytes, dense));
-    }
-    for (size_t i = 0; i < c.out.size(); ++i) {
-      const int shared = shared_input(c, i);
-      out.push_back(larger((shared < 0 ? c.out[i] : c.in[static_cast<size_t>(shared)]).type));
-    }
-  }
-  static TensorType larger(TensorType type) {
-    for (Dim& d : type.dims) d.value += d.symbol == Symbol::kNone ? 0 : kSpareRows;
-    return type;
-  }
-  cuda::PlacedLaunch view() const { return {{in, out, Attrs(attrs)}, in_distance}; }
-  std::vector<TensorType> in, out;
-  std::vector<Attr> attrs;
-  std::vector<int64_t> in_distance;
-};
-
-int size_of(const Case& c, Symbol symbol) {
-  for (const Tensor& t : c.in) {
-    for (const Dim& d : t.type.dims) {
-      if (d.symbol == symbol) return static_cast<int>(d.value);
-    }
-  }
-  return 0;
-}
 
 Result<Outputs> run(Gpu& gpu, const std::vector<KernelLaunch>& launches, const Case& c) {
   std::vector<DeviceTensor> in, out;
@@ -147,21 +114,6 @@ Result<Outputs> run(Gpu& gpu, const std::vector<KernelLaunch>& launches, const C
                           [](std::byte b) { return b == std::byte{0}; }))
       << "left the first " << zeroed << " bytes of the workspace other than 0";
   return outputs;
-}
-
-// The kernel's cases as plans have them: outputs are dense. One of them in place as well, where the kernel works so.
-std::vector<Case> device_cases(const Kernel& kernel) {
-  std::vector<Case> cases = make_cases(kernel);
-  for (Case& c : cases) {
-    for (Tensor& t : c.out) t.row_bytes = 0;
-  }
-  if (kernel.in_place < 0 || !cases.front().shares.empty()) return cases;
-  Case shared = cases.front();
-  shared.name += " in place";
-  shared.shares = {kernel.in_place};
-  shared.in[static_cast<size_t>(kernel.in_place)].row_bytes = 0;
-  cases.push_back(shared);
-  return cases;
 }
 
 class DeviceNumerics : public testing::TestWithParam<std::tuple<Family, int>> {};
