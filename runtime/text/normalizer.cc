@@ -182,7 +182,7 @@ Status apply_to_clusters(std::string& text, const CharsMap& map, size_t most) {
         return;
       }
     }
-    for (size_t at = 0; at < cluster.size();) {
+    for (size_t at = 0; at < cluster.size() && out.size() <= most;) {  // a cluster may be the whole text
       const std::string_view letter = cluster.substr(at, decode_utf8(cluster.substr(at)).size);
       const auto match = map.shortest(letter);
       out += match.length > 0 ? match.replacement : letter;

@@ -326,6 +326,29 @@ TEST(Tokenizer, StepsThatGrowATextWithoutEndAreErrors) {
   EXPECT_EQ(outcome({}, {metaspace}), Code::kUnsupported);
 }
 
+// A map of one entry, U+0301 to 4 KiB, on a text that is one grapheme cluster.
+TEST(Tokenizer, CharsMapsThatGrowATextWithoutEndAreErrors) {
+  std::vector<uint32_t> units(1024, 0);  // a node's unit: offset to its children << 10, has a value << 8, its byte
+  units[0xCC] = 256u << 10 | 0xCC;
+  units[0xCC ^ 256 ^ 0x81] = 512u << 10 | 1u << 8 | 0x81;
+  std::string map = {0, 0x10, 0, 0};  // bytes of units, then units, then replacements
+  map.append(reinterpret_cast<const char*>(units.data()), units.size() * 4);
+  map += std::string(4096, 'x') + '\0';
+  std::string marks = "a";
+  for (int i = 0; i < 10'000; ++i) marks += "\xCC\x81";
+  for (const auto kind : {N::kCharsMap, N::kCharsMapGreedy}) {
+    TokenizerSpec spec = metaspace_spec();
+    spec.added.clear();
+    spec.normalizer = {{.kind = kind, .pattern = map}};
+    const auto tokenizer = Tokenizer::create(std::move(spec));
+    ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+    const auto ids = tokenizer->encode(marks, {});
+    ASSERT_FALSE(ids);
+    EXPECT_EQ(ids.error().code, Code::kUnsupported);
+    EXPECT_TRUE(tokenizer->encode("plain", {}));
+  }
+}
+
 TEST(Tokenizer, AddedTokensAndDecodersGrowWithinBounds) {
   const auto refused = [](auto change) {
     TokenizerSpec spec = metaspace_spec();
