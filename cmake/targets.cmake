@@ -30,7 +30,7 @@ add_custom_target(llcuda_schemas DEPENDS ${LLCUDA_SCHEMA_HEADERS})
 # llcuda_unite(TARGET FILE...): with LLCUDA_UNITE the files of a folder are compiled together, up to eight at a time, which halves a full
 # build: most of a file's time is the headers it reads. Kernels have instructions of their own, and some tests names, so
 # these stay apart.
-set(LLCUDA_APART /kernels/ "/runtime/(engine|sampling)/.*_test")
+set(LLCUDA_APART "/kernels/(cpu|ref|cuda/emulator)/" "/runtime/(engine|sampling)/.*_test")
 function(llcuda_unite target)
   if(NOT LLCUDA_UNITE)
     return()
@@ -160,6 +160,7 @@ add_custom_command(OUTPUT ${PROJECT_BINARY_DIR}/web_files_table.cc
   DEPENDS ${LLCUDA_WEB_PATHS} ${PROJECT_SOURCE_DIR}/cmake/embed_web.cmake VERBATIM)
 target_sources(llcuda_serve PRIVATE ${PROJECT_BINARY_DIR}/web_files_table.cc)
 llcuda_folder(load FOLDERS runtime/load LINK llcuda_base)
+target_compile_options(llcuda_load PRIVATE $<$<CONFIG:Release>:-O1>)  # waits for servers
 llcuda_folder(api FOLDERS runtime/api LINK llcuda_runtime)
 if(TARGET llcuda_api)
   get_target_property(type llcuda_api TYPE)
@@ -205,7 +206,7 @@ endforeach()
 # tests/gpu_check/: the checks that need a GPU, one program for tools/gpu-check.sh. Runs the numerics suite's cases.
 if(LLCUDA_TESTS)
   file(GLOB LLCUDA_GPU_CHECK CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/gpu_check/*.cc)
-  add_executable(gpu_check ${LLCUDA_GPU_CHECK}
+  add_executable(gpu_check EXCLUDE_FROM_ALL ${LLCUDA_GPU_CHECK}
     "$<FILTER:$<TARGET_OBJECTS:kernels_test>,INCLUDE,(_cases|/numerics_run)_test>")
   target_link_libraries(gpu_check PRIVATE llcuda_flags llcuda_compiler GTest::gtest_main -static-libstdc++ -static-libgcc
     -Wl,--undefined=arc4random)

@@ -59,7 +59,7 @@ constexpr Kernel quantizing_row(std::string_view name) {
 
 constexpr IndexOperand kEmbedIndices[] = {{1, "tokens"}};
 
-constexpr Kernel kKernels[] = {
+constexpr Kernel kLinearKernels[] = {
     {"embed", "embed", {ref::embed, nullptr}, ref::check_embed, nullptr, ref::cost_embed, -1, kEmbedIndices},
     row<kLinear, false>("linear", "linear"),
     row<kMerged, false>("merged_linear", "merged_linear"),
@@ -79,6 +79,6 @@ constexpr Kernel kKernels[] = {
 
 }  // namespace
 
-std::span<const Kernel> linear_kernels() { return kKernels; }
+std::span<const Kernel> linear_kernels() { return kLinearKernels; }
 
 }  // namespace ll

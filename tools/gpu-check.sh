@@ -16,6 +16,7 @@ fi
 [ $# -ge 2 ] || { sed -n 2,9p "$0" >&2; exit 64; }
 root=$(dirname "$here") folder=$2 build=${3:-$(dirname "$here")/build/release} shared=${4:-$(dirname "$here")/../shared}
 rm -rf "$folder"
+cmake --build "$build" --target gpu_check >/dev/null
 cmake --install "$build" --prefix "$folder" --strip >/dev/null
 rm -rf "$folder"/include "$folder"/share "$folder"/lib/cmake "$folder"/lib/pkgconfig
 cp "$build/gpu_check" "$folder/bin/" && strip "$folder/bin/gpu_check"

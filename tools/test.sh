@@ -31,6 +31,6 @@ if [ "${1:-}" != "--release-only" ]; then
 fi
 
 stage "release: build"
-build release all
+build release all gpu_check
 stage "release: test"
 ctest --test-dir build/release --parallel "$jobs" --output-on-failure

@@ -10,7 +10,7 @@
 namespace ll::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kAttentionThreads = 128;
 constexpr int64_t kMaxHeadDim = 256;
 constexpr double kLog2E = 1.4426950408889634;
 
@@ -48,7 +48,7 @@ Status lower_attention(const PlacedLaunch& spec, const Target& target, const Tun
                       {"kStrideQ", in_row_bytes(spec, 0) / 4},
                       {"kAlignedQ", in_is_aligned(spec, 0)},
                       {"kSharedPages", shared}},
-                     kThreads,
+                     kAttentionThreads,
                      blocks_per_sm};
   const int64_t blocks = tuned(tuning, "attention.blocks", int64_t{blocks_per_sm} * target.multiprocessors);
   launch.grid = {static_cast<uint32_t>(blocks), 1, 1};

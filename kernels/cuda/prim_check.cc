@@ -7,7 +7,7 @@
 namespace ll::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kCheckThreads = 128;
 constexpr uint32_t kBlocks = 8;
 
 // In the order of prim_check.cuh.
@@ -88,11 +88,11 @@ constexpr std::string_view kRows[] = {"loads",
 }  // namespace
 
 std::span<const std::string_view> prim_check_rows() { return kRows; }
-uint64_t prim_check_threads() { return uint64_t{kBlocks} * kThreads; }
+uint64_t prim_check_threads() { return uint64_t{kBlocks} * kCheckThreads; }
 
 KernelLaunch prim_check_launch() {
   KernelLaunch launch;
-  launch.instance = {"prim_check.cuh", "prim_check", {{"kResults", std::ssize(kRows)}}, kThreads, 1};
+  launch.instance = {"prim_check.cuh", "prim_check", {{"kResults", std::ssize(kRows)}}, kCheckThreads, 1};
   launch.grid = {kBlocks, 1, 1};
   launch.workspace = launch.workspace_zeroed = 16 * prim_check_threads();
   return launch;

@@ -26,9 +26,9 @@ void add_cache(const TensorType& kv, Constants& constants) {
 
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kRopeThreads = 128;
 
-constexpr int64_t kBlocksPerMultiprocessor = 2, kLeastHeads = kThreads / 32;
+constexpr int64_t kBlocksPerMultiprocessor = 2, kLeastHeads = kRopeThreads / 32;
 
 // Heads of a block: so many that the blocks of a step fill the device; no fewer, because each block makes its
 // position's factors, which are in double and so slow, again.
@@ -43,7 +43,7 @@ KernelLaunch blocks_of_heads(std::string_view function, Constants constants, int
   const int64_t heads = heads_of_a_block(tokens, width, target);
   constants.insert(constants.end(), {{"kWidth", width}, {"kHeads", heads}});
   KernelLaunch launch;
-  launch.instance = {"rope.cuh", std::string(function), std::move(constants), kThreads, 1};
+  launch.instance = {"rope.cuh", std::string(function), std::move(constants), kRopeThreads, 1};
   launch.grid = {blocks_for(width, heads), static_cast<uint32_t>(tokens), 1};
   launch.note = fmt::format("{} of {} heads a block", heads, width);
   return launch;
@@ -70,8 +70,8 @@ Status lower_kv_write(const PlacedLaunch& spec, const Target&, const Tuning&, st
                          {"kStrideV", in_row_bytes(spec, 2) / 4}};
   add_cache(kv, constants);
   KernelLaunch launch;
-  launch.instance = {"rope.cuh", "kv_write", std::move(constants), kThreads, 1};
-  launch.grid = {blocks_for(kv.dim(1).value, kThreads / 32), static_cast<uint32_t>(spec.in[1].dim(0).value), 1};
+  launch.instance = {"rope.cuh", "kv_write", std::move(constants), kRopeThreads, 1};
+  launch.grid = {blocks_for(kv.dim(1).value, kRopeThreads / 32), static_cast<uint32_t>(spec.in[1].dim(0).value), 1};
   launch.note = "a row a warp";
   out.push_back(std::move(launch));
   return {};

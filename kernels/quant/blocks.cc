@@ -283,7 +283,7 @@ void write_iq4_xs(const Fields& f, std::byte* b) {
 using enum ScalePacking;
 
 // clang-format off
-constexpr BlockFormat kFormats[] = {
+constexpr BlockFormat kBlockFormats[] = {
     //                 elements    bits        group   scales        min
     // dtype                 bytes low high zero table max     zero         packing  where
     {DType::kQ4_0,      32,  18,   4,  0,   8, false,  0,   0,  0, false, kNone,   read_q4_0,   write_q4_0},
@@ -317,7 +317,7 @@ void scale_codes(const BlockFormat& format, const uint8_t* codes, int n, float f
 }  // namespace
 
 const BlockFormat* find(DType dtype) {
-  for (const BlockFormat& f : kFormats) {
+  for (const BlockFormat& f : kBlockFormats) {
     if (f.dtype == dtype) return &f;
   }
   return nullptr;

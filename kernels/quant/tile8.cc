@@ -40,11 +40,11 @@ Tile8Parts parts_of(const BlockFormat& f) {
   return p;
 }
 
-// Place of a word of one row in a plane of `bits` bits.
-struct Place {
+// TilePlace of a word of one row in a plane of `bits` bits.
+struct TilePlace {
   int offset, shift;
 };
-Place place_of(int bits, int64_t r, int g, int h, int c) {
+TilePlace place_of(int bits, int64_t r, int g, int h, int c) {
   const int u = g / 4, f = g % 4, lane = 8 * c + static_cast<int>(r);
   switch (bits) {
     case 8:
@@ -72,7 +72,7 @@ void pack_plane(const uint8_t* codes, bool halves, int bits, int from, int64_t r
   each_word([&](int g, int h, int c) {
     uint32_t word, lane;
     std::memcpy(&word, codes + element_of(halves, g, h, c), 4);
-    const Place place = place_of(bits, r, g, h, c);
+    const TilePlace place = place_of(bits, r, g, h, c);
     std::memcpy(&lane, plane + place.offset, 4);
     lane |= (word >> from & plane_mask(bits)) << place.shift;
     std::memcpy(plane + place.offset, &lane, 4);
@@ -82,7 +82,7 @@ void unpack_plane(const std::byte* plane, bool halves, int bits, int to, int64_t
   each_word([&](int g, int h, int c) {
     uint32_t word, lane;
     uint8_t* code = codes + element_of(halves, g, h, c);
-    const Place place = place_of(bits, r, g, h, c);
+    const TilePlace place = place_of(bits, r, g, h, c);
     std::memcpy(&lane, plane + place.offset, 4);
     std::memcpy(&word, code, 4);
     word |= (lane >> place.shift & plane_mask(bits)) << to;
