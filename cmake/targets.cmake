@@ -100,8 +100,9 @@ function(llcuda_folder name)
       LLCUDA_SOURCE_DIR="${PROJECT_SOURCE_DIR}" LLCUDA_BINARY_DIR="${PROJECT_BINARY_DIR}")
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600)
   endif()
-  # Each x_fuzz.cc defines LLVMFuzzerTestOneInput. Without libFuzzer it becomes a program that replays its corpus, x_corpus/ beside it.
-  if(LLCUDA_TESTS OR LLCUDA_FUZZERS)
+  # Each x_fuzz.cc defines LLVMFuzzerTestOneInput. With sanitizers but without libFuzzer it becomes a program that replays its corpus,
+  # x_corpus/ beside it.
+  if((LLCUDA_TESTS AND LLCUDA_SANITIZE) OR LLCUDA_FUZZERS)
     foreach(file ${fuzzers})
       get_filename_component(fuzzer ${file} NAME_WE)
       get_filename_component(folder ${file} DIRECTORY)
