@@ -30,7 +30,7 @@ add_custom_target(llcuda_schemas DEPENDS ${LLCUDA_SCHEMA_HEADERS})
 # llcuda_unite(TARGET FILE...): with LLCUDA_UNITE the files of a folder are compiled together, up to eight at a time, which halves a full
 # build: most of a file's time is the headers it reads. Kernels have instructions of their own, and some tests names, so
 # these stay apart.
-set(LLCUDA_APART "/kernels/(cpu|ref|cuda/emulator)/" "/runtime/(engine|sampling)/.*_test")
+set(LLCUDA_APART "/kernels/(cpu|ref|cuda/emulator)/" "/runtime/sampling/.*_test")
 function(llcuda_unite target)
   if(NOT LLCUDA_UNITE)
     return()
@@ -161,7 +161,9 @@ add_custom_command(OUTPUT ${PROJECT_BINARY_DIR}/web_files_table.cc
   DEPENDS ${LLCUDA_WEB_PATHS} ${PROJECT_SOURCE_DIR}/cmake/embed_web.cmake VERBATIM)
 target_sources(llcuda_serve PRIVATE ${PROJECT_BINARY_DIR}/web_files_table.cc)
 llcuda_folder(load FOLDERS runtime/load LINK llcuda_base)
-target_compile_options(llcuda_load PRIVATE $<$<CONFIG:Release>:-O1>)  # waits for servers
+# Beside what a model takes, these wait for sockets.
+target_compile_options(llcuda_serve PRIVATE $<$<CONFIG:Release>:-O1>)
+target_compile_options(llcuda_load PRIVATE $<$<CONFIG:Release>:-O1>)
 llcuda_folder(api FOLDERS runtime/api LINK llcuda_runtime)
 if(TARGET llcuda_api)
   get_target_property(type llcuda_api TYPE)

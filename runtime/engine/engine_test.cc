@@ -16,16 +16,16 @@ using Tokens = std::vector<int32_t>;
 using Logits = std::vector<float>;
 
 // A plan with an engine on it.
-struct Rig {
+struct EngineRig {
   std::unique_ptr<ValidatedPlan> plan;
   std::unique_ptr<Engine> engine;
 };
 
-Rig make(int threads = 1, const tiny::Options& options = {}, std::optional<Isa> isa = std::nullopt) {
+EngineRig make(int threads = 1, const tiny::Options& options = {}, std::optional<Isa> isa = std::nullopt) {
   const std::string path = tiny::write_plan("engine", options);
   auto plan = open_plan(path);
   EXPECT_TRUE(plan) << plan.error().message;
-  Rig rig;
+  EngineRig rig;
   rig.plan = std::make_unique<ValidatedPlan>(std::move(*plan));
   auto weights = Weights::load(*rig.plan);
   EXPECT_TRUE(weights);
@@ -38,7 +38,7 @@ Rig make(int threads = 1, const tiny::Options& options = {}, std::optional<Isa> 
   return rig;
 }
 
-Tokens text(size_t count, uint32_t seed = 1) {
+Tokens tokens_of(size_t count, uint32_t seed = 1) {
   std::mt19937 random(seed);
   Tokens tokens(count);
   for (int32_t& t : tokens) t = static_cast<int32_t>(random() % tiny::kVocab);
@@ -67,7 +67,7 @@ bool same_bits(const Logits& a, const Logits& b) {
 }
 
 TEST(Engine, LogitsAreFiniteAndDependOnThePast) {
-  const Rig rig = make();
+  const EngineRig rig = make();
   const auto a = all_rows(*rig.engine, {1, 2, 3}), b = all_rows(*rig.engine, {4, 2, 3});
   ASSERT_EQ(a.size(), 3U);
   for (const Logits& row : a) {
@@ -78,7 +78,7 @@ TEST(Engine, LogitsAreFiniteAndDependOnThePast) {
 }
 
 TEST(Engine, LogitsDoNotDependOnThreads) {
-  const Tokens tokens = text(50);
+  const Tokens tokens = tokens_of(50);
   const auto want = all_rows(*make(1).engine, tokens);
   for (const int threads : {2, 3, 5}) {
     const auto got = all_rows(*make(threads).engine, tokens);
@@ -88,8 +88,8 @@ TEST(Engine, LogitsDoNotDependOnThreads) {
 }
 
 TEST(Engine, LogitsDoNotDependOnChunks) {
-  const Rig rig = make(2);
-  const Tokens tokens = text(70);
+  const EngineRig rig = make(2);
+  const Tokens tokens = tokens_of(70);
   const auto want = all_rows(*rig.engine, tokens);
   std::mt19937 random(3);
   for (int round = 0; round < 10; ++round) {
@@ -112,12 +112,12 @@ TEST(Engine, LogitsDoNotDependOnChunks) {
 // Prompts, parts of prompts and single tokens of five sequences share steps at random: each must come out as it does
 // alone.
 TEST(Engine, LogitsDoNotDependOnNeighbours) {
-  const Rig rig = make(2);
+  const EngineRig rig = make(2);
   constexpr size_t kSequences = 5, kLength = 30;  // one page each
   std::vector<Tokens> texts;
   std::vector<std::vector<Logits>> want;
   for (uint32_t i = 0; i < kSequences; ++i) {
-    texts.push_back(text(kLength, 10 + i));
+    texts.push_back(tokens_of(kLength, 10 + i));
     want.push_back(all_rows(*rig.engine, texts.back()));
   }
   std::mt19937 random(4);
@@ -148,8 +148,8 @@ TEST(Engine, LogitsDoNotDependOnNeighbours) {
 }
 
 TEST(Engine, ATruncatedSequenceGoesOnAsIfTheRestHadNeverBeen) {
-  const Rig rig = make();
-  const Tokens tokens = text(40), other = text(40, 9);
+  const EngineRig rig = make();
+  const Tokens tokens = tokens_of(40), other = tokens_of(40, 9);
   const auto want = all_rows(*rig.engine, tokens);
   const auto sequence = rig.engine->make_sequence();
   Work work = {sequence.get(), other, LogitRows::kNone};
@@ -166,7 +166,7 @@ TEST(Engine, ATruncatedSequenceGoesOnAsIfTheRestHadNeverBeen) {
 }
 
 TEST(Engine, SimdAndScalarLevelsAgree) {
-  const Tokens tokens = text(20);
+  const Tokens tokens = tokens_of(20);
   const auto scalar = all_rows(*make(1, {}, Isa::kScalar).engine, tokens), best = all_rows(*make().engine, tokens);
   for (size_t i = 0; i < scalar.size(); ++i) {
     for (size_t j = 0; j < scalar[i].size(); ++j) EXPECT_NEAR(scalar[i][j], best[i][j], 1e-4F);
@@ -192,7 +192,7 @@ class Failing : public testing::Test {
     for (size_t i = 0; i < work.size(); ++i) EXPECT_EQ(work[i].sequence->length(), lengths[i]);
     EXPECT_EQ(rig_.engine->pages().free(), free);
   }
-  Rig rig_ = make();
+  EngineRig rig_ = make();
 };
 
 TEST_F(Failing, TokensOutsideTheVocabulary) {
@@ -219,7 +219,7 @@ TEST_F(Failing, ASequenceTwice) {
 
 TEST_F(Failing, AFullContext) {
   const auto sequence = rig_.engine->make_sequence();
-  const Tokens tokens = text(tiny::kContext + 1);
+  const Tokens tokens = tokens_of(tiny::kContext + 1);
   Work work = {sequence.get(), tokens, LogitRows::kNone};
   expect({&work, 1}, Code::kOutOfMemory, "--ctx-size");
   work.tokens = std::span(tokens).first(tiny::kContext);
@@ -230,7 +230,7 @@ TEST_F(Failing, AFullContext) {
 
 TEST_F(Failing, AFullPool) {
   std::vector<std::unique_ptr<Sequence>> sequences;
-  const Tokens tokens = text(tiny::kContext);
+  const Tokens tokens = tokens_of(tiny::kContext);
   for (int i = 0; i < 3; ++i) sequences.push_back(rig_.engine->make_sequence());
   for (int i = 0; i < 2; ++i) {  // three of seven pages each
     const Work work = {sequences[static_cast<size_t>(i)].get(), tokens, LogitRows::kNone};
@@ -272,11 +272,11 @@ TEST(CpuDevice, AStepThatDoesNotFitItsProgramIsRefused) {
 }
 
 TEST(StepBuilder, FillsEveryInput) {
-  const Rig rig = make();
+  const EngineRig rig = make();
   KvPages pages(tiny::kPages);
   pages.allocate();
   Sequence a(pages), b(pages);
-  const Tokens tokens = text(40);
+  const Tokens tokens = tokens_of(40);
   ASSERT_TRUE(a.reserve(33));
   ASSERT_TRUE(b.reserve(2));
   for (int i = 0; i < 31; ++i) a.append(tokens[static_cast<size_t>(i)]);
@@ -296,7 +296,7 @@ TEST(StepBuilder, FillsEveryInput) {
 }
 
 TEST(Engine, StepBytesCountWeightsAndKeysRead) {
-  const Rig rig = make();
+  const EngineRig rig = make();
   const uint64_t at0 = rig.engine->step_bytes(1, 1, 0), at50 = rig.engine->step_bytes(1, 1, 50);
   EXPECT_EQ(at50 - at0, 50 * (*rig.plan)->kv_bytes_per_token);
   EXPECT_GT(at0, sizeof(float) * (tiny::kVocab + 3 * tiny::kWidth) * tiny::kWidth);

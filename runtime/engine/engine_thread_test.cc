@@ -18,7 +18,7 @@ constexpr Seconds kLong{60};  // longer than anything here takes
 
 Tokens prompt_of(uint32_t i) { return {static_cast<int32_t>(i % 1000), 1, 2, static_cast<int32_t>(i / 1000), 4}; }
 
-Request ask(Tokens prompt, uint32_t max_tokens) {
+Request request_of(Tokens prompt, uint32_t max_tokens) {
   Request request;
   request.prompt = std::move(prompt);
   request.max_tokens = max_tokens;
@@ -52,9 +52,9 @@ class Gate {
   int waiting_ = 0;
 };
 
-class Rig {
+class ThreadRig {
  public:
-  explicit Rig(const Shape& shape = {}, EngineThreadOptions options = {})
+  explicit ThreadRig(const Shape& shape = {}, EngineThreadOptions options = {})
       : shape_(shape), plan_(simulated::plan(shape)) {
     world.during_step = [this] { gate.pass(); };
     options.notify = [this](std::span<const RequestId> ids) {
@@ -117,12 +117,12 @@ void take_all(EventStream& stream, Taken& taken) {
 }
 
 TEST(EngineThread, OneLoopServesManyStreamsByNotices) {
-  Rig rig;
+  ThreadRig rig;
   std::map<RequestId, std::shared_ptr<EventStream>> streams;
   std::map<RequestId, Taken> taken;
   std::map<RequestId, uint32_t> numbers;
   for (uint32_t i = 0; i < 30; ++i) {
-    Submission s = rig.engine->submit(ask(prompt_of(i), 20));
+    Submission s = rig.engine->submit(request_of(prompt_of(i), 20));
     ASSERT_EQ(s.refusal, Refusal::kNone) << s.error.message;
     numbers[s.stream->id()] = i;
     streams[s.stream->id()] = std::move(s.stream);
@@ -144,14 +144,14 @@ TEST(EngineThread, OneLoopServesManyStreamsByNotices) {
 }
 
 TEST(EngineThread, ManyThreadsSubmitTakeAndCancel) {
-  Rig rig;
+  ThreadRig rig;
   constexpr uint32_t kThreads = 4, kRequests = 25;
   std::vector<std::thread> threads;
   for (uint32_t t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       for (uint32_t i = 0; i < kRequests; ++i) {
         const Tokens prompt = prompt_of(t * 1000 + i % 7);
-        Submission s = rig.engine->submit(ask(prompt, 15));
+        Submission s = rig.engine->submit(request_of(prompt, 15));
         ASSERT_EQ(s.refusal, Refusal::kNone) << s.error.message;
         if (i % 5 == 4) rig.engine->cancel(s.stream->id());
         Taken taken;
@@ -178,11 +178,11 @@ TEST(EngineThread, TheQueueIsBoundedBySequencesAndTokens) {
   EngineThreadOptions options;
   options.queue_sequences = 3;
   options.queue_tokens = 100;
-  Rig rig(shape, options);
+  ThreadRig rig(shape, options);
   rig.gate.open(false);
   std::vector<std::shared_ptr<EventStream>> streams;
   const auto submit = [&](Tokens prompt, uint32_t sequences = 1) {
-    Request request = ask(std::move(prompt), 3);
+    Request request = request_of(std::move(prompt), 3);
     request.sequences = sequences;
     Submission s = rig.engine->submit(std::move(request));
     if (s.stream) streams.push_back(s.stream);
@@ -215,8 +215,8 @@ TEST(EngineThread, TheQueueIsBoundedBySequencesAndTokens) {
 }
 
 TEST(EngineThread, InvalidRequestsAreRefusedWithTheReason) {
-  Rig rig;
-  const Submission s = rig.engine->submit(ask({1, 2, 5000}, 3));
+  ThreadRig rig;
+  const Submission s = rig.engine->submit(request_of({1, 2, 5000}, 3));
   EXPECT_EQ(s.refusal, Refusal::kInvalid);
   EXPECT_EQ(s.error.code, Code::kUsage);
   EXPECT_NE(s.error.message.find("5000"), std::string::npos);
@@ -224,13 +224,13 @@ TEST(EngineThread, InvalidRequestsAreRefusedWithTheReason) {
 }
 
 TEST(EngineThread, DrainingRefusesWhatIsNewAndEndsWhatRuns) {
-  Rig rig;
+  ThreadRig rig;
   rig.gate.open(false);
-  Submission running = rig.engine->submit(ask(prompt_of(1), 10));
+  Submission running = rig.engine->submit(request_of(prompt_of(1), 10));
   rig.gate.wait_for_visitor();
-  Submission queued = rig.engine->submit(ask(prompt_of(2), 10));
+  Submission queued = rig.engine->submit(request_of(prompt_of(2), 10));
   rig.engine->drain();
-  EXPECT_EQ(rig.engine->submit(ask(prompt_of(3), 10)).refusal, Refusal::kDraining);
+  EXPECT_EQ(rig.engine->submit(request_of(prompt_of(3), 10)).refusal, Refusal::kDraining);
   EXPECT_FALSE(rig.engine->wait_idle(Seconds(0)));
   EXPECT_TRUE(rig.engine->stats().draining);
   rig.gate.open();
@@ -246,9 +246,9 @@ TEST(EngineThread, DrainingRefusesWhatIsNewAndEndsWhatRuns) {
 TEST(EngineThread, AConsumerThatDoesNotTakeDelaysItsOwnRequestOnly) {
   EngineThreadOptions options;
   options.stream_events = 10;
-  Rig rig({}, options);
-  Submission slow = rig.engine->submit(ask(prompt_of(1), 100));
-  Submission other = rig.engine->submit(ask(prompt_of(2), 100));
+  ThreadRig rig({}, options);
+  Submission slow = rig.engine->submit(request_of(prompt_of(1), 100));
+  Submission other = rig.engine->submit(request_of(prompt_of(2), 100));
   Taken taken;
   take_all(*other.stream, taken);
   EXPECT_EQ(taken.tokens.size(), 100U);
@@ -261,8 +261,8 @@ TEST(EngineThread, AConsumerThatDoesNotTakeDelaysItsOwnRequestOnly) {
 TEST(EngineThread, APausedRequestCanBeCancelled) {
   EngineThreadOptions options;
   options.stream_events = 10;
-  Rig rig({}, options);
-  Submission slow = rig.engine->submit(ask(prompt_of(1), 100));
+  ThreadRig rig({}, options);
+  Submission slow = rig.engine->submit(request_of(prompt_of(1), 100));
   while (rig.engine->stats().scheduler.generated_tokens < 7) std::this_thread::yield();
   rig.engine->cancel(slow.stream->id());
   EXPECT_TRUE(rig.engine->wait_idle(kLong));
@@ -277,11 +277,11 @@ TEST(EngineThread, ItsEndEndsAllStreamsWhichMayOutliveIt) {
   {
     EngineThreadOptions options;
     options.stream_events = 10;
-    Rig rig({}, options);
-    paused = rig.engine->submit(ask(prompt_of(1), 400)).stream;
+    ThreadRig rig({}, options);
+    paused = rig.engine->submit(request_of(prompt_of(1), 400)).stream;
     while (rig.engine->stats().scheduler.generated_tokens < 7) std::this_thread::yield();
     rig.gate.open(false);
-    running = rig.engine->submit(ask(prompt_of(2), 400)).stream;
+    running = rig.engine->submit(request_of(prompt_of(2), 400)).stream;
     rig.gate.wait_for_visitor();
     std::thread opener([&] { rig.gate.open(); });
     rig.engine.reset();
@@ -296,9 +296,9 @@ TEST(EngineThread, ItsEndEndsAllStreamsWhichMayOutliveIt) {
 }
 
 TEST(EngineThread, ProgressIsOldWhileTheDeviceHangsAndNewWhenIdle) {
-  Rig rig;
+  ThreadRig rig;
   rig.gate.open(false);
-  Submission s = rig.engine->submit(ask(prompt_of(1), 2));
+  Submission s = rig.engine->submit(request_of(prompt_of(1), 2));
   rig.gate.wait_for_visitor();
   const Seconds first = rig.engine->stats().since_progress;
   while (rig.engine->stats().since_progress <= first + Seconds(0.01)) std::this_thread::yield();
@@ -308,9 +308,9 @@ TEST(EngineThread, ProgressIsOldWhileTheDeviceHangsAndNewWhenIdle) {
 }
 
 TEST(EngineThread, ALostDeviceEndsStreamsAndRefusesRequests) {
-  Rig rig;
+  ThreadRig rig;
   rig.gate.open(false);
-  Submission a = rig.engine->submit(ask(prompt_of(1), 20));
+  Submission a = rig.engine->submit(request_of(prompt_of(1), 20));
   rig.gate.wait_for_visitor();
   rig.world.fault = [](const Step&) { return std::optional<Error>(error(Code::kRetry, "the device is gone")); };
   rig.gate.open();
@@ -320,7 +320,7 @@ TEST(EngineThread, ALostDeviceEndsStreamsAndRefusesRequests) {
   EXPECT_EQ(taken.finished->reason, FinishReason::kError);
   EXPECT_EQ(taken.finished->error.message, "the device is gone");
   EXPECT_TRUE(rig.engine->stats().failed);
-  EXPECT_EQ(rig.engine->submit(ask(prompt_of(1), 20)).refusal, Refusal::kFailed);
+  EXPECT_EQ(rig.engine->submit(request_of(prompt_of(1), 20)).refusal, Refusal::kFailed);
 }
 
 TEST(EventStream, RoomThatWasMissedIsAnnouncedOnce) {
