@@ -168,7 +168,7 @@ class OtherServers(unittest.TestCase):
                            "--shared-prefix", "0.5", "--warmup", 0, "--temp", "0.5", "--extra", '{"ignore_eos": null, "top_k": 3}')["levels"]
             self.assertEqual([l["streams"] for l in levels], [1, 5])
             self.assertEqual([l["requests"]["most_at_once"] for l in levels], [1, 5])
-            self.assertEqual(server.most, 5)
+            self.assertGreaterEqual(server.most, 5)  # a thread of the stand-in ends a moment after its answer
             bodies = [b for _, _, b in server.bodies]
             self.assertEqual(len({b["prompt"] for b in bodies}), 20)
             self.assertEqual({len(b["prompt"].split()) for b in bodies}, {3, 4, 5, 6})
