@@ -190,7 +190,6 @@ class Chat {
     }
     TRY(print(text.flush(), said));
     messages_.push_back({"assistant", said});
-    if (!terminal_) return {};
     const double seconds = begun.seconds() - first;
     std::string line = fmt::format("\n{} tokens", tokens);
     if (tokens > 1 && seconds > 0) line += fmt::format(", {:.1f} tokens/s", (tokens - 1) / seconds);
