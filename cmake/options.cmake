@@ -7,7 +7,7 @@ set(CMAKE_CXX_VISIBILITY_PRESET hidden)
 set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 
-option(LLCUDA_TESTS "Build tests and fuzz corpus replays" ON)
+option(LLCUDA_TESTS "Build tests; with sanitizers also replays of the fuzz corpora" ON)
 option(LLCUDA_BENCHMARKS "Build Google Benchmark programs" OFF)
 option(LLCUDA_FUZZERS "Build libFuzzer programs (needs clang)" OFF)
 option(LLCUDA_UNITE "Compile the sources of a folder together: shorter full builds, longer ones after a change" OFF)

@@ -27,8 +27,8 @@ foreach(schema ${LLCUDA_SCHEMAS})
 endforeach()
 add_custom_target(llcuda_schemas DEPENDS ${LLCUDA_SCHEMA_HEADERS})
 
-# llcuda_unite(TARGET FILE...): with LLCUDA_UNITE the files of a folder are compiled together, up to eight at a time, which halves a full
-# build: most of a file's time is the headers it reads. Kernels have instructions of their own, and some tests names, so
+# llcuda_unite(TARGET FILE...): with LLCUDA_UNITE the files of a folder are compiled together, up to eight at a time, which nearly halves a
+# full build: most of a file's time is the headers it reads. Kernels have instructions of their own, and some tests names, so
 # these stay apart.
 set(LLCUDA_APART "/kernels/(cpu|ref|cuda/emulator)/" "/runtime/sampling/.*_test")
 function(llcuda_unite target)
@@ -37,9 +37,9 @@ function(llcuda_unite target)
   endif()
   target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)  # of one file's own types in a class of that file
   set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  list(TRANSFORM LLCUDA_APART REPLACE "(.+)" "^${PROJECT_SOURCE_DIR}\\1" OUTPUT_VARIABLE apart)
+  list(JOIN apart "|" apart)
   foreach(file ${ARGN})
-    list(TRANSFORM LLCUDA_APART REPLACE "(.+)" "^${PROJECT_SOURCE_DIR}\\1" OUTPUT_VARIABLE apart)
-    list(JOIN apart "|" apart)
     if(file MATCHES "${apart}")
       continue()
     endif()
@@ -87,14 +87,12 @@ function(llcuda_folder name)
   llcuda_unite(llcuda_${name} ${sources})
   if(LLCUDA_TESTS AND tests)
     add_executable(${name}_test ${tests})
-    if(NOT name STREQUAL kernels)  # gpu_check takes some of its objects
-      llcuda_unite(${name}_test ${tests})
-    endif()
     target_link_libraries(${name}_test PRIVATE llcuda_flags llcuda_${name} GTest::gtest_main)
-    if(NOT name STREQUAL kernels)  # what is tested is in the libraries, but for the kernels' references
-      target_compile_options(${name}_test PRIVATE $<$<CONFIG:Release>:-O0> $<$<CONFIG:Release>:-U_FORTIFY_SOURCE>)
-    else()
+    if(name STREQUAL kernels)  # with the references of products; gpu_check takes some of its objects
       target_compile_options(${name}_test PRIVATE $<$<CONFIG:Release>:-O1>)
+    else()  # what is tested is in the libraries
+      target_compile_options(${name}_test PRIVATE $<$<CONFIG:Release>:-O0> $<$<CONFIG:Release>:-U_FORTIFY_SOURCE>)
+      llcuda_unite(${name}_test ${tests})
     endif()
     target_compile_definitions(${name}_test PRIVATE
       LLCUDA_SOURCE_DIR="${PROJECT_SOURCE_DIR}" LLCUDA_BINARY_DIR="${PROJECT_BINARY_DIR}")

@@ -27,8 +27,7 @@ from library import Library  # noqa: E402
 from support import read_safetensors, relative_l2, write_safetensors  # noqa: E402
 
 REFERENCES = ("llama-gqa", "llama-mha-tied", "llama3-rope", "mistral-swa", "qwen2-bias", "kjv-7m")
-# Perplexity of the peer on the same files, and of transformers for the unquantized weights.
-# llama.cpp's values by weight type (llama-perplexity -c 512, files of its quantizer without an importance matrix); transformers' for the folder.
+# Perplexity: llama.cpp's values by weight type (llama-perplexity -c 512, files of its quantizer without an importance matrix); transformers' for the folder.
 PERPLEXITY = {"kjv-7m": 20.8332} | {
     f"kjv-7m-{kind}.gguf": value for kind, value in {
         "F32": 20.8313, "F16": 20.8313, "BF16": 20.8313, "Q8_0": 20.8198, "Q6_K": 20.8595, "Q5_K_M": 20.8825, "Q5_1": 20.8851, "Q5_0": 20.9584,

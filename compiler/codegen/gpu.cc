@@ -20,6 +20,7 @@
 #include "runtime/plan/cubin.h"
 
 namespace ll {
+
 const std::vector<Program>& gpu_programs(const Plan& plan) {
   return plan.backend == Backend::kGpu ? plan.programs : plan.other_programs;
 }

@@ -268,13 +268,16 @@ TEST(TokenizerSection, DamageIsRefused) {
   }
 }
 
+// Whether the spec of a small vocabulary is bad data once `change` has been made to it.
+template <class Change>
+bool refused(Change change) {
+  TokenizerSpec spec = metaspace_spec();
+  change(spec);
+  const auto tokenizer = Tokenizer::create(std::move(spec));
+  return !tokenizer && tokenizer.error().code == Code::kBadData;
+}
+
 TEST(TokenizerSection, ContradictionsAreRefused) {
-  const auto refused = [](auto change) {
-    TokenizerSpec spec = metaspace_spec();
-    change(spec);
-    const auto tokenizer = Tokenizer::create(std::move(spec));
-    return !tokenizer && tokenizer.error().code == Code::kBadData;
-  };
   EXPECT_FALSE(refused([](TokenizerSpec&) {}));
   EXPECT_TRUE(refused([](TokenizerSpec& s) { s = TokenizerSpec(); }));
   EXPECT_TRUE(refused([](TokenizerSpec& s) { s.types.pop_back(); }));
@@ -350,12 +353,6 @@ TEST(Tokenizer, CharsMapsThatGrowATextWithoutEndAreErrors) {
 }
 
 TEST(Tokenizer, AddedTokensAndDecodersGrowWithinBounds) {
-  const auto refused = [](auto change) {
-    TokenizerSpec spec = metaspace_spec();
-    change(spec);
-    const auto tokenizer = Tokenizer::create(std::move(spec));
-    return !tokenizer && tokenizer.error().code == Code::kBadData;
-  };
   const auto replace_by = [](size_t n) {
     return DecoderStep{.kind = D::kReplace, .pattern = "a", .replacement = std::string(n, 'a')};
   };
