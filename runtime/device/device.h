@@ -36,7 +36,7 @@ struct DeviceInfo {
   int threads = 1;
   uint64_t working_bytes = 0;  // arena, scratch, inputs, logits; not weights, not the KV pool
   bool kv_on_demand = false;   // pages of the KV pool take memory when first written, not when the device is opened
-  bool pads_steps = false;     // a step takes as long as the largest that its program holds
+  uint32_t token_tile = 1;     // tokens that products take together: a step of more takes as long as the next multiple
 };
 
 // Page `from` of every layer's KV cache to page `to`; both below Plan::pages.

@@ -27,8 +27,9 @@ Scheduler::Core::Core(std::unique_ptr<Engine> e, const SchedulerOptions& o, std:
       largest(plan.programs.back()),
       options(o),
       clock(std::move(c)),
-      cost(program_sizes(plan), engine->device().info().pads_steps),
+      cost(program_sizes(plan)),
       decode_cost(cost),
+      token_tile(std::max(1U, engine->device().info().token_tile)),
       most_step_tokens(o.max_step_tokens == 0 ? largest.max_tokens : std::min(o.max_step_tokens, largest.max_tokens)),
       places(std::min(plan.max_batch, largest.max_sequences)),
       most_tokens(static_cast<uint32_t>(std::min<uint64_t>(

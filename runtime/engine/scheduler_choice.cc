@@ -13,6 +13,8 @@ constexpr uint32_t kLeastPrefill = 4;
 // assume before anything was seen, and how many tokens by each sequence that assumption weighs; and how much more than
 // wanted a step offers, so that queues empty.
 constexpr double kDemandTokens = 256, kGuess = 1, kGuessTokens = 64, kDemandSlack = 1.15;
+// A step is cut to whole tiles unless that leaves less than this part of what was wanted.
+constexpr double kNearly = 0.9;
 // While at most one in so many of those present decodes, what others gain by longer steps outweighs what it loses: they
 // may be so many times as long.
 constexpr uint32_t kFewDecode = 3;
@@ -187,6 +189,7 @@ void Scheduler::Core::note_demand(uint32_t prompt_tokens, uint32_t generated) {
 //     when the prompts are done;
 //   - as many prompt tokens for each token generated as have been wanted lately, and some more. Below that, prompts
 //     would queue up until few are left to decode, and steps would be neither short nor full.
+// A device that computes tiles of tokens (DeviceInfo::token_tile) gets whole ones: a part of a tile takes as long.
 uint32_t Scheduler::Core::prefill_budget() {
   const uint32_t decodes = chosen_tokens;
   uint32_t limit = most_step_tokens;
@@ -198,9 +201,15 @@ uint32_t Scheduler::Core::prefill_budget() {
     const double stretch = options.prefill_stretch * (kFewDecode * decodes <= all ? kPatience : 1);
     const double guess = kGuessTokens * all;
     const double demand = (recent_prompt + kGuess * guess) / (recent_generated + guess);
-    const double wanted = std::min(kDemandSlack * all * (1 + demand), static_cast<double>(most_step_tokens));
-    limit = std::max(cost.most_tokens(stretch * usual), static_cast<uint32_t>(wanted));
-    limit = std::min(std::max(limit, decodes + kLeastPrefill), most_step_tokens);
+    const double wanted = all * (1 + demand);
+    const double offered = std::min(kDemandSlack * wanted, static_cast<double>(most_step_tokens));
+    limit = std::max({cost.most_tokens(stretch * usual), static_cast<uint32_t>(offered), decodes + kLeastPrefill});
+    if (limit > token_tile) {
+      const uint32_t whole = limit - limit % token_tile;
+      const bool enough = whole >= decodes + kLeastPrefill && whole >= kNearly * wanted;
+      limit = enough ? whole : whole + token_tile;
+    }
+    limit = std::min(limit, most_step_tokens);
   }
   return limit - std::min(limit, decodes);
 }

@@ -105,6 +105,7 @@ struct Scheduler::Core {
   std::function<Seconds()> clock;
   // Of all steps, and of those in which all decode: what others wait for must not creep into what they are used to.
   StepCost cost, decode_cost;
+  const uint32_t token_tile;
   // Prompt tokens computed and tokens generated lately; older ones count less and less.
   double recent_prompt = 0, recent_generated = 0;
   uint32_t most_step_tokens = 0, places = 0, most_tokens = 0;

@@ -30,6 +30,7 @@ class Rig {
  public:
   explicit Rig(const Shape& shape = {}, const SchedulerOptions& options = {})
       : shape_(shape), plan_(simulated::plan(shape)) {
+    world.token_tile = shape.token_tile;
     auto scheduler = Scheduler::create(plan_, std::make_unique<simulated::SimulatedDevice>(plan_, world), options,
                                        [this] { return Seconds(world.time); });
     EXPECT_TRUE(scheduler) << scheduler.error().message;
@@ -291,6 +292,49 @@ TEST(Scheduler, StepsAreEvenWhenManyStreamsComeAtOnce) {
       EXPECT_LE(gaps[gaps.size() * 99 / 100], 1.9 * gaps[gaps.size() / 2]) << cost.step;
     }
   }
+}
+
+// A GPU computes tiles of tokens: a step of 197 takes as long as one of 256, so steps with prompts hold whole tiles.
+TEST(Scheduler, StepsWithPromptsFillTheirTiles) {
+  Shape shape;
+  shape.context = 1024;
+  shape.page_size = 32;
+  shape.pages = 2112;
+  shape.max_batch = shape.max_rows = 64;
+  shape.max_tokens = 512;
+  shape.token_tile = 64;
+  SchedulerOptions options;
+  options.prefix_cache = false;
+  Rig rig(shape, options);
+  rig.world.step_seconds = 0.004;
+  rig.world.token_seconds = 0.0001;
+  uint32_t submitted = 0;
+  std::map<RequestId, bool> open;
+  while (submitted < 64 * 4 || !open.empty()) {
+    std::erase_if(open, [&](const auto& o) { return rig.outcomes[o.first].done.has_value(); });
+    while (open.size() < 64 && submitted < 64 * 4) {
+      ++submitted;
+      open[rig.submit(ask(text(250 + submitted * 7 % 34, submitted), 120 + submitted % 17))] = true;
+    }
+    rig.tick();
+  }
+  rig.expect_answers();
+  // Between the first answers and the last requests.
+  double used = 0, computed = 0;
+  const size_t steps = rig.world.steps.size();
+  for (size_t i = steps / 4; i < steps * 3 / 4; ++i) {
+    const uint32_t tokens = rig.world.steps[i].token_count();
+    used += tokens;
+    computed += (tokens + 63) / 64 * 64;
+  }
+  EXPECT_GE(used, 0.95 * computed);
+  EXPECT_GE(static_cast<double>(rig->stats().generated_tokens) / static_cast<double>(steps), 48);
+  std::vector<double> gaps;
+  for (const auto& [id, o] : rig.outcomes) {
+    for (size_t i = 1; i < o.times.size(); ++i) gaps.push_back(o.times[i] - o.times[i - 1]);
+  }
+  std::sort(gaps.begin(), gaps.end());
+  EXPECT_LE(gaps[gaps.size() * 99 / 100], 2 * gaps[gaps.size() / 2]);
 }
 
 TEST(Scheduler, WithoutAFactorAPromptTakesAllThatAStepHolds) {

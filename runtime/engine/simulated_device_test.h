@@ -15,7 +15,7 @@ namespace ll::simulated {
 
 struct Shape {
   uint32_t vocab = 1000, context = 512, page_size = 4, pages = 200, max_batch = 8;
-  uint32_t max_tokens = 64, max_rows = 8;
+  uint32_t max_tokens = 64, max_rows = 8, token_tile = 1;
   std::vector<int32_t> eos = {};
 };
 
@@ -60,7 +60,9 @@ inline std::vector<int32_t> answer(std::vector<int32_t> text, size_t count, uint
 // What the tests see and steer.
 struct World {
   double time = 0;
-  // A step of n tokens and r rows of logits takes step + n * token + r * row.
+  // A step of n tokens and r rows of logits takes step + n * token + r * row; beyond one tile of tokens n is rounded up
+  // to whole ones.
+  uint32_t token_tile = 1;
   double step_seconds = 0.010, token_seconds = 0.0005, row_seconds = 0;
   std::vector<Step> steps;  // that ran
   std::vector<PageCopy> copies;
@@ -74,7 +76,7 @@ class SimulatedDevice final : public Device {
   SimulatedDevice(const Plan& plan, World& world)
       : plan_(plan), world_(world), memory_(size_t{plan.pages} * plan.page_size, {-1, -1}) {}
 
-  DeviceInfo info() const override { return {.name = "simulated", .isa = "none"}; }
+  DeviceInfo info() const override { return {.name = "simulated", .isa = "none", .token_tile = world_.token_tile}; }
 
   Result<std::span<const float>> run(size_t, const Step&) override {
     return error(Code::kInternal, "the simulated device has no logits");
@@ -87,8 +89,10 @@ class SimulatedDevice final : public Device {
     EXPECT_LE(step.sequence_count, p.max_sequences);
     EXPECT_LE(step.row_count(), p.max_rows);
     EXPECT_EQ(step.row_count(), rows.size());
-    world_.time += world_.step_seconds + world_.token_seconds * step.token_count() +
-                   world_.row_seconds * static_cast<double>(rows.size());
+    const uint32_t tile = world_.token_tile, tokens = step.token_count();
+    const uint32_t computed = tokens <= tile ? tokens : (tokens + tile - 1) / tile * tile;
+    world_.time +=
+        world_.step_seconds + world_.token_seconds * computed + world_.row_seconds * static_cast<double>(rows.size());
     world_.steps.push_back(step);
     if (world_.during_step) world_.during_step();
     if (world_.fault) {

@@ -16,12 +16,8 @@ constexpr uint32_t kSettled = 10;  // observations
 
 }  // namespace
 
-StepCost::StepCost(std::vector<uint32_t> sizes, bool padded)
-    : sizes_(std::move(sizes)),
-      padded_(padded),
-      seen_(sizes_.size(), 0),
-      curve_(sizes_.size(), 0),
-      count_(sizes_.size(), 0) {
+StepCost::StepCost(std::vector<uint32_t> sizes)
+    : sizes_(std::move(sizes)), seen_(sizes_.size(), 0), curve_(sizes_.size(), 0), count_(sizes_.size(), 0) {
   assert(!sizes_.empty());
 }
 
@@ -38,7 +34,7 @@ void StepCost::observe(uint32_t tokens, double seconds) {
   const auto surprise = [&](double expected) {
     return std::clamp(seconds - expected, -most * expected, most * expected);
   };
-  if (padded_ || high == 0 || sizes_[high] == tokens) {
+  if (high == 0 || sizes_[high] == tokens) {
     if (seen_[high] == 0) {
       seen_[high] = seconds;
     } else {
@@ -86,7 +82,7 @@ void StepCost::complete() {
 
 double StepCost::predict(uint32_t tokens) const {
   const size_t high = corner(tokens);
-  if (padded_ || high == 0 || sizes_[high] <= tokens) return curve_[high];
+  if (high == 0 || sizes_[high] <= tokens) return curve_[high];
   const double share = static_cast<double>(tokens - sizes_[high - 1]) / (sizes_[high] - sizes_[high - 1]);
   return curve_[high - 1] * (1 - share) + curve_[high] * share;
 }
@@ -96,7 +92,7 @@ uint32_t StepCost::most_tokens(double seconds) const {
   uint32_t most = 0;
   for (size_t i = 0; i < sizes_.size(); ++i) {
     if (curve_[i] > seconds) {
-      if (padded_ || i == 0) break;
+      if (i == 0) break;
       const double share = (seconds - curve_[i - 1]) / (curve_[i] - curve_[i - 1]);
       return sizes_[i - 1] + static_cast<uint32_t>(share * (sizes_[i] - sizes_[i - 1]));
     }

@@ -12,8 +12,8 @@ namespace ll {
 // proportion to a single one: too little below it and too much above; the steps that follow correct it.
 class StepCost {
  public:
-  // `sizes`: ascending, at least one, none 0. `padded`: a step takes as long as the next size (DeviceInfo::pads_steps).
-  StepCost(std::vector<uint32_t> sizes, bool padded);
+  // `sizes`: ascending, at least one, none 0.
+  explicit StepCost(std::vector<uint32_t> sizes);
 
   void observe(uint32_t tokens, double seconds);
   // 0 before the first observation. `tokens` up to the largest size.
@@ -27,7 +27,6 @@ class StepCost {
   void complete();
 
   std::vector<uint32_t> sizes_;
-  bool padded_;
   std::vector<double> seen_;     // seconds at each size; 0: unknown
   std::vector<double> curve_;    // the same without gaps, never descending; all 0 before the first observation
   std::vector<uint32_t> count_;  // observations of each size and what is below it

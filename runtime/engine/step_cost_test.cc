@@ -10,13 +10,13 @@ namespace {
 const std::vector<uint32_t> kSizes = {1, 2, 4, 8, 16, 32, 64, 128};
 
 TEST(StepCost, KnowsNothingBeforeTheFirstStep) {
-  StepCost cost(kSizes, false);
+  StepCost cost(kSizes);
   EXPECT_EQ(cost.predict(7), 0);
   EXPECT_EQ(cost.most_tokens(1e-9), 128U);
 }
 
 TEST(StepCost, OneStepGivesAProportion) {
-  StepCost cost(kSizes, false);
+  StepCost cost(kSizes);
   cost.observe(32, 0.032);
   EXPECT_NEAR(cost.predict(64), 0.064, 1e-12);
   EXPECT_NEAR(cost.predict(8), 0.008, 1e-12);
@@ -29,14 +29,14 @@ TEST(StepCost, OneStepGivesAProportion) {
 }
 
 TEST(StepCost, TwoStepsGiveALine) {
-  StepCost cost(kSizes, false);
+  StepCost cost(kSizes);
   cost.observe(1, 0.003);
   cost.observe(16, 0.0045);
   EXPECT_NEAR(cost.predict(6), 0.0035, 1e-12);
   EXPECT_NEAR(cost.predict(116), 0.0145, 1e-12);
   EXPECT_EQ(cost.most_tokens(0.0105), 76U);
   // Never steeper than in proportion, and never down.
-  StepCost steep(kSizes, false), flat(kSizes, false);
+  StepCost steep(kSizes), flat(kSizes);
   steep.observe(1, 0.0001);
   steep.observe(16, 0.0045);
   EXPECT_NEAR(steep.predict(32), 0.009, 1e-12);
@@ -50,7 +50,7 @@ TEST(StepCost, LearnsFlatAndSteepLaws) {
   std::mt19937 random(1);
   for (const auto& law : {+[](double t) { return 0.01 + 1e-5 * t; }, +[](double t) { return 1e-4 * t; },
                           +[](double t) { return t <= 32 ? 0.005 : 0.005 + 2e-4 * (t - 32); }}) {
-    StepCost cost(kSizes, false);
+    StepCost cost(kSizes);
     for (int i = 0; i < 3000; ++i) {
       const auto tokens = static_cast<uint32_t>(1 + random() % 128);
       // One step in ten is delayed tenfold.
@@ -66,7 +66,7 @@ TEST(StepCost, LearnsFlatAndSteepLaws) {
 }
 
 TEST(StepCost, PredictionsNeverDescend) {
-  StepCost cost(kSizes, false);
+  StepCost cost(kSizes);
   std::mt19937 random(2);
   for (int i = 0; i < 500; ++i) {
     cost.observe(static_cast<uint32_t>(1 + random() % 128), static_cast<double>(1 + random() % 100));
@@ -74,22 +74,8 @@ TEST(StepCost, PredictionsNeverDescend) {
   }
 }
 
-TEST(StepCost, APaddedStepCostsWhatTheNextSizeDoes) {
-  StepCost cost(kSizes, true);
-  for (int i = 0; i < 50; ++i) {
-    cost.observe(9, 0.010);
-    cost.observe(33, 0.012);
-    cost.observe(100, 0.030);
-  }
-  EXPECT_NEAR(cost.predict(12), 0.010, 1e-6);
-  EXPECT_NEAR(cost.predict(64), 0.012, 1e-6);
-  EXPECT_NEAR(cost.predict(65), 0.030, 1e-6);
-  EXPECT_EQ(cost.most_tokens(0.016), 64U);  // a size is used up
-  EXPECT_EQ(cost.most_tokens(1), 128U);
-}
-
 TEST(StepCost, FollowsAChange) {
-  StepCost cost(kSizes, false);
+  StepCost cost(kSizes);
   for (int i = 0; i < 100; ++i) cost.observe(16, 0.010);
   for (int i = 0; i < 100; ++i) cost.observe(16, 0.040);
   EXPECT_NEAR(cost.predict(16), 0.040, 0.002);

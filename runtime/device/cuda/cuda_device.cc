@@ -25,6 +25,7 @@ using cuda::CuHandle;
 using cuda::CuPointer;
 using cuda::Driver;
 
+constexpr uint32_t kTokenTile = 64;  // the most tokens of a block's tile (kMmaTiles of kernels/cuda/linear.cc)
 constexpr uint32_t kSharedWithoutAsking = 48 << 10;  // dynamic shared memory that every kernel may have
 
 std::string gib(uint64_t bytes) { return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / 0x1p30); }
@@ -66,7 +67,10 @@ class CudaDevice final : public Device {
   Status open(const ValidatedPlan& plan, const CudaOptions& options);
 
   DeviceInfo info() const override {
-    return {facts_.name, fmt::format("{} code on sm_{}", target_.name, facts_.sm), 1, memory_.working_bytes()};
+    return {.name = facts_.name,
+            .isa = fmt::format("{} code on sm_{}", target_.name, facts_.sm),
+            .working_bytes = memory_.working_bytes(),
+            .token_tile = kTokenTile};
   }
   Result<std::span<const float>> run(size_t program, const Step& step) override;
   Status copy_pages(std::span<const PageCopy> copies) override;
