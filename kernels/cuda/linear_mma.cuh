@@ -10,7 +10,8 @@
 //
 // A block of kRowWarps * kTokenWarps * kDepthWarps warps takes kRowWarps * kRowTiles * 8 rows (of kGated half of them,
 // gate and up in turn) and kTokenWarps * kTokenTiles * 8 tokens. With kDepthWarps > 1 warps take tiles of K in turn and
-// exchange the tiles' sums through shared memory, to add them in order.
+// exchange the tiles' sums through shared memory, to add them in order. Alone, a warp with many sums keeps what earlier
+// tiles of K added up to there: they would not fit the registers.
 //
 // C: of linear_parts.cuh, and kRowWarps, kTokenWarps, kDepthWarps, kRowTiles (even for kGated), kTokenTiles,
 // kHalves (1 or 2, of a tile: a stage),
@@ -45,7 +46,9 @@ struct MmaShape {
   static constexpr int kGroupLoads = (kStageGroups + C::kThreads - 1) / C::kThreads;
   static constexpr int kSums = 2 * C::kTokenTiles;  // of a lane and row tile
   static constexpr int kOwned = (kSums + C::kDepthWarps - 1) / C::kDepthWarps;
-  static constexpr int kExchange = C::kDepthWarps > 1 ? C::kThreads* C::kRowTiles* kSums : 1;  // floats
+  static constexpr bool kTotalsShared = C::kDepthWarps == 1 && C::kRowTiles * kSums > 16;
+  static constexpr int kExchange =
+      C::kDepthWarps > 1 || kTotalsShared ? C::kThreads* C::kRowTiles* kSums : 4;  // floats
 };
 
 // A thread's share of the next stage, on its way from global to shared memory.
@@ -270,7 +273,13 @@ DEVICE void mma_rows(const Args& args, const Part& part, int first_token, int to
   store_stage<C, F>(staged, codes, groups);
   sync_block();
 
-  float sums[C::kRowTiles][C::kTokenTiles][2] = {}, totals[C::kRowTiles][Shape::kOwned] = {};
+  float sums[C::kRowTiles][C::kTokenTiles][2] = {}, totals[C::kRowTiles][Shape::kTotalsShared ? 1 : Shape::kOwned] = {};
+  // Of kTotalsShared: kept[row tile][4 sums][thread].
+  F32x4* const kept = reinterpret_cast<F32x4*>(exchange) + threadIdx.x;
+  if constexpr (Shape::kTotalsShared) {
+#pragma unroll
+    for (int i = 0; i < C::kRowTiles * Shape::kSums / 4; ++i) kept[i * C::kThreads] = {0, 0, 0, 0};
+  }
 #pragma unroll 1
   for (int s = 0; s < kStages; ++s) {
     const U32x4* stage_codes = codes + s % 2 * Shape::kStageCodes + depth * Shape::kRuns * Shape::kTokens;
@@ -323,9 +332,18 @@ DEVICE void mma_rows(const Args& args, const Part& part, int first_token, int to
 #pragma unroll
         for (int m = 0; m < C::kRowTiles; ++m) {
 #pragma unroll
-          for (int i = 0; i < Shape::kSums; ++i) {
-            totals[m][i % Shape::kOwned] += sums[m][i / 2][i % 2];
-            sums[m][i / 2][i % 2] = 0;
+          for (int i = 0; i < Shape::kSums; i += 4) {
+            if constexpr (Shape::kTotalsShared) {
+              F32x4& total = kept[(m * Shape::kSums + i) / 4 * C::kThreads];
+              const F32x4 before = total;
+              total = {before.x + sums[m][i / 2][0], before.y + sums[m][i / 2][1], before.z + sums[m][i / 2 + 1][0],
+                       before.w + sums[m][i / 2 + 1][1]};
+            }
+#pragma unroll
+            for (int j = i; j < i + 4 && j < Shape::kSums; ++j) {
+              if constexpr (!Shape::kTotalsShared) totals[m][j % Shape::kOwned] += sums[m][j / 2][j % 2];
+              sums[m][j / 2][j % 2] = 0;
+            }
           }
         }
       }
@@ -371,6 +389,13 @@ DEVICE void mma_rows(const Args& args, const Part& part, int first_token, int to
                         the_warp / C::kDepthWarps % C::kRowWarps * (C::kRowTiles / kPairs * kTileRows) + the_lane / 4;
   const int first =
       place.first_token + the_warp / (C::kDepthWarps * C::kRowWarps) * (C::kTokenTiles * 8) + the_lane % 4 * 2;
+  const auto total = [&](int m, int o) {
+    if constexpr (Shape::kTotalsShared) {
+      return exchange[((m * Shape::kSums + o) / 4 * C::kThreads + thread) * 4 + o % 4];
+    } else {
+      return totals[m][o];
+    }
+  };
 #pragma unroll
   for (int m = 0; m < C::kRowTiles; m += kPairs) {
     const int n = first_row + m / kPairs * kTileRows;
@@ -379,7 +404,7 @@ DEVICE void mma_rows(const Args& args, const Part& part, int first_token, int to
       const int i = C::kDepthWarps == 1 ? o : o * C::kDepthWarps + the_depth;
       const int token = first + i / 2 * 8 + i % 2;
       if (i < Shape::kSums && n < place.part.rows && token < last_token) {
-        finish<C>(args, place.part, token, n, totals[m][o], totals[m + kPairs - 1][o]);
+        finish<C>(args, place.part, token, n, total(m, o), total(m + kPairs - 1, o));
       }
     }
   }

@@ -98,7 +98,7 @@ TEST_P(CudaLinear, BitsDoNotDependOnKernelTileOrBatch) {
         {{"linear.kernel", 1}, {"linear.ahead", 1}},
         {{"linear.kernel", 1}, {"linear.warps", 3}, {"linear.ahead", 2}},
         {{"linear.kernel", 1}, {"linear.warps", 2}, {"linear.row_warps", 2}, {"linear.row_tiles", 4}}};
-    for (const int64_t tile : {0, 2, 4, 7}) choices.push_back({{"linear.kernel", 2}, {"linear.tile", tile}});
+    for (const int64_t tile : {0, 2, 4, 7, 8}) choices.push_back({{"linear.kernel", 2}, {"linear.tile", tile}});
     std::vector<Instance> instances;
     for (const Tuning& tuning : choices) {
       const Status lowered = lower_linear_q8(spec, Target{}, tuning, launches);
