@@ -11,9 +11,13 @@ namespace {
 // After so many steps in a row that failed the device is given up.
 constexpr uint32_t kMostFailedSteps = 8;
 
-std::vector<uint32_t> program_sizes(const Plan& plan) {
+// Numbers of tokens whose steps' costs are told apart: of the programs, and between large ones every tile.
+std::vector<uint32_t> step_sizes(const Plan& plan, uint32_t tile) {
   std::vector<uint32_t> sizes;
   for (const Program& program : plan.programs) {
+    while (tile > 1 && !sizes.empty() && sizes.back() % tile == 0 && sizes.back() + tile < program.max_tokens) {
+      sizes.push_back(sizes.back() + tile);
+    }
     if (sizes.empty() || program.max_tokens > sizes.back()) sizes.push_back(program.max_tokens);
   }
   return sizes;
@@ -27,9 +31,9 @@ Scheduler::Core::Core(std::unique_ptr<Engine> e, const SchedulerOptions& o, std:
       largest(plan.programs.back()),
       options(o),
       clock(std::move(c)),
-      cost(program_sizes(plan)),
-      decode_cost(cost),
       token_tile(std::max(1U, engine->device().info().token_tile)),
+      cost(step_sizes(plan, token_tile)),
+      decode_cost(cost),
       most_step_tokens(o.max_step_tokens == 0 ? largest.max_tokens : std::min(o.max_step_tokens, largest.max_tokens)),
       places(std::min(plan.max_batch, largest.max_sequences)),
       most_tokens(static_cast<uint32_t>(std::min<uint64_t>(
@@ -200,8 +204,8 @@ void Scheduler::Core::run() {
   const auto* const size =
       std::lower_bound(std::begin(SchedulerStats::kTokenBounds), std::end(SchedulerStats::kTokenBounds), chosen_tokens);
   ++stats.token_histogram[size - std::begin(SchedulerStats::kTokenBounds)];
-  cost.observe(chosen_tokens, seconds);
-  if (chosen_tokens == chosen.size()) decode_cost.observe(chosen_tokens, seconds);
+  cost.observe(computed(chosen_tokens), seconds);
+  if (chosen_tokens == chosen.size()) decode_cost.observe(computed(chosen_tokens), seconds);
   const uint64_t generated = stats.generated_tokens;
   take_results(*sampled);
   const auto more = static_cast<uint32_t>(stats.generated_tokens - generated);

@@ -13,8 +13,6 @@ constexpr uint32_t kLeastPrefill = 4;
 // assume before anything was seen, and how many tokens by each sequence that assumption weighs; and how much more than
 // wanted a step offers, so that queues empty.
 constexpr double kDemandTokens = 256, kGuess = 1, kGuessTokens = 64, kDemandSlack = 1.15;
-// A step is cut to whole tiles unless that leaves less than this part of what was wanted.
-constexpr double kNearly = 0.9;
 // While at most one in so many of those present decodes, what others gain by longer steps outweighs what it loses: they
 // may be so many times as long.
 constexpr uint32_t kFewDecode = 3;
@@ -184,30 +182,47 @@ void Scheduler::Core::note_demand(uint32_t prompt_tokens, uint32_t generated) {
   recent_generated = recent_generated * keep + generated;
 }
 
+// Tokens that a device computes for a step.
+uint32_t Scheduler::Core::computed(uint32_t tokens) const {
+  return tokens <= token_tile ? tokens : (tokens + token_tile - 1) / token_tile * token_tile;
+}
+
+// Tokens generated a second by steps of so many tokens, when `all` decode and each token generated wants `demand`
+// tokens of prompts: steps too large for that alternate with steps that only decode, smaller ones leave fewer to
+// decode.
+double Scheduler::Core::output_rate(uint32_t tokens, uint32_t all, double demand) const {
+  const double decoding = tokens / (1 + demand), seconds = cost.predict(tokens);
+  if (decoding <= all) return decoding / seconds;
+  const double share = all * demand / (tokens - all);
+  return all / (share * seconds + (1 - share) * cost.predict(computed(all)));
+}
+
 // Tokens for prompts in this step. While others decode, the step has a limit, the larger of
 //   - what takes prefill_stretch times as long as a step in which all that are here decode, which is what they will see
 //     when the prompts are done;
 //   - as many prompt tokens for each token generated as have been wanted lately, and some more. Below that, prompts
 //     would queue up until few are left to decode, and steps would be neither short nor full.
 // A device that computes tiles of tokens (DeviceInfo::token_tile) gets whole ones: a part of a tile takes as long.
+// One tile more than that is taken if it brings more tokens.
 uint32_t Scheduler::Core::prefill_budget() {
   const uint32_t decodes = chosen_tokens;
   uint32_t limit = most_step_tokens;
   if (decodes > 0 && options.prefill_stretch > 0) {
     const uint32_t all = std::max(decodes, present());
     // The curve of few sizes can be far too high beyond them.
-    const double known = decode_cost.predict(all), mixed = cost.predict(all);
+    const double known = decode_cost.predict(computed(all)), mixed = cost.predict(computed(all));
     const double usual = known > 0 ? std::min(known, mixed) : mixed;
     const double stretch = options.prefill_stretch * (kFewDecode * decodes <= all ? kPatience : 1);
     const double guess = kGuessTokens * all;
     const double demand = (recent_prompt + kGuess * guess) / (recent_generated + guess);
-    const double wanted = all * (1 + demand);
-    const double offered = std::min(kDemandSlack * wanted, static_cast<double>(most_step_tokens));
-    limit = std::max({cost.most_tokens(stretch * usual), static_cast<uint32_t>(offered), decodes + kLeastPrefill});
+    const double wanted = std::min(kDemandSlack * all * (1 + demand), static_cast<double>(most_step_tokens));
+    limit = std::max({cost.most_tokens(stretch * usual), static_cast<uint32_t>(wanted), decodes + kLeastPrefill});
     if (limit > token_tile) {
-      const uint32_t whole = limit - limit % token_tile;
-      const bool enough = whole >= decodes + kLeastPrefill && whole >= kNearly * wanted;
-      limit = enough ? whole : whole + token_tile;
+      const uint32_t whole = limit - limit % token_tile, more = computed(limit);
+      // A last tile that is seldom wanted would make steps of two lengths.
+      const bool seldom = 2 * all * demand < more - all;
+      const bool enough = seldom || output_rate(whole, all, demand) >= output_rate(more, all, demand);
+      limit = whole >= decodes + kLeastPrefill && enough ? whole : more;
     }
     limit = std::min(limit, most_step_tokens);
   }

@@ -80,6 +80,8 @@ struct Scheduler::Core {
   void make_way();
   void choose_decodes(const Answer* only, size_t most);
   void choose_prefill(Answer& a, uint32_t& budget);
+  uint32_t computed(uint32_t tokens) const;
+  double output_rate(uint32_t tokens, uint32_t all, double demand) const;
   uint32_t prefill_budget();
   uint32_t present() const;
   void note_demand(uint32_t prompt_tokens, uint32_t generated);
@@ -104,8 +106,8 @@ struct Scheduler::Core {
   SchedulerOptions options;
   std::function<Seconds()> clock;
   // Of all steps, and of those in which all decode: what others wait for must not creep into what they are used to.
-  StepCost cost, decode_cost;
   const uint32_t token_tile;
+  StepCost cost, decode_cost;
   // Prompt tokens computed and tokens generated lately; older ones count less and less.
   double recent_prompt = 0, recent_generated = 0;
   uint32_t most_step_tokens = 0, places = 0, most_tokens = 0;
