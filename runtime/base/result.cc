@@ -1,5 +1,7 @@
 #include "runtime/base/result.h"
 
+#include <fmt/format.h>
+
 namespace ll {
 
 const char* code_name(Code code) {
@@ -26,6 +28,15 @@ const char* code_name(Code code) {
       return "retry";
   }
   return "internal";
+}
+
+Error Error::in(std::string_view where) && {
+  message = fmt::format("{}: {}", where, message);
+  return std::move(*this);
+}
+
+Error format_error(Code code, fmt::string_view format, fmt::format_args args) {
+  return Error{code, fmt::vformat(format, args)};
 }
 
 }  // namespace ll

@@ -49,7 +49,7 @@ Status run(const BenchServeArguments& options) {
   load.interrupted = interrupted;
   auto result = load::run_load(load);
   if (live) fmt::print(stderr, "\r\x1b[K");
-  TRY(result);
+  if (!result) return std::move(result).error();
 
   if (options.json) {
     fmt::print("{}", load::json_report(load, *result));

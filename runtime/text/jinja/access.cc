@@ -376,7 +376,7 @@ Result<const std::vector<V>*> Machine::unpack(const V& v, size_t count) {
   const size_t size = (*items)->size();
   if (size < count) return bad_data("not enough values to unpack (expected {}, got {})", count, size);
   if (size > count) return bad_data("too many values to unpack (expected {})", count);
-  return items;
+  return *items;
 }
 
 Result<int64_t> Machine::length(const V& v) {

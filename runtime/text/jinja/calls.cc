@@ -23,11 +23,11 @@ Result<std::pair<std::vector<V>, std::vector<std::pair<V, V>>>> Machine::argumen
     if (source.is(Kind::kUndefined)) {
       // An undefined value iterates over nothing.
     } else {
-      const auto iterated = items_of(source);
+      auto iterated = items_of(source);
       if (!iterated && !source.is(Kind::kIterator) && !over()) {
         return bad_data("Value after * must be an iterable, not {}", type_name(source));
       }
-      TRY_ASSIGN(const std::vector<V>* items, iterated);
+      TRY_ASSIGN(const std::vector<V>* items, std::move(iterated));
       TRY(check_items(items->size()));
       positional.insert(positional.end(), items->begin(), items->end());
     }
