@@ -26,6 +26,10 @@ target_compile_options(llcuda_flags INTERFACE
   -Wall -Wextra -Wpedantic -Werror -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor
   # Floating point means what the source says on every machine: no contraction unless a kernel writes an FMA.
   -ffp-contract=off -fno-math-errno -fstack-protector-strong -fcf-protection)
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+  # Up to a gigabyte the compiler does not look for memory to free, which took it a tenth of the time and saved a quarter of that.
+  target_compile_options(llcuda_flags INTERFACE --param=ggc-min-heapsize=500000)
+endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   target_compile_options(llcuda_flags INTERFACE -Wno-restrict)  # false at -O3 for literal + std::string (GCC bug 105329)
 endif()
