@@ -27,27 +27,36 @@ foreach(schema ${LLCUDA_SCHEMAS})
 endforeach()
 add_custom_target(llcuda_schemas DEPENDS ${LLCUDA_SCHEMA_HEADERS})
 
-# llcuda_unite(TARGET FILE...): with LLCUDA_UNITE the files of a folder are compiled together, up to eight at a time, which nearly halves a
-# full build: most of a file's time is the headers it reads. Kernels have instructions of their own, and some tests names, so
-# these stay apart.
-set(LLCUDA_APART "/kernels/(cpu|ref|cuda/emulator)/" "/runtime/sampling/.*_test")
+# The numerics suite's cases, which gpu_check runs too.
+set(LLCUDA_CASES "(_cases|/numerics_run)_test")
+
+# llcuda_unite(TARGET FILE...): with LLCUDA_UNITE the target's files are compiled together, some 100 KB at a time, which more than
+# halves a full build: most of a small file's time is the headers it reads. Files with options of their own stay apart.
+set(LLCUDA_UNIT_SIZE 100000)
 function(llcuda_unite target)
   if(NOT LLCUDA_UNITE)
     return()
   endif()
   target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)  # of one file's own types in a class of that file
   set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
-  list(TRANSFORM LLCUDA_APART REPLACE "(.+)" "^${PROJECT_SOURCE_DIR}\\1" OUTPUT_VARIABLE apart)
-  list(JOIN apart "|" apart)
+  set(total 0)
+  set(files)
+  set(middles)
   foreach(file ${ARGN})
-    if(file MATCHES "${apart}")
-      continue()
+    get_source_file_property(options ${file} COMPILE_OPTIONS)
+    if(file MATCHES "${LLCUDA_CASES}")
+      set_source_files_properties(${file} PROPERTIES UNITY_GROUP cases)
+    elseif(NOT options)
+      file(SIZE ${file} size)
+      math(EXPR middle "${total} + ${size} / 2")
+      math(EXPR total "${total} + ${size}")
+      list(APPEND files ${file})
+      list(APPEND middles ${middle})
     endif()
-    get_filename_component(folder ${file} DIRECTORY)
-    string(MAKE_C_IDENTIFIER "${folder}" key)
-    math(EXPR count_${key} "0${count_${key}} + 1")
-    math(EXPR chunk "(${count_${key}} - 1) / 8")
-    set_source_files_properties(${file} PROPERTIES UNITY_GROUP "${key}_${chunk}")
+  endforeach()
+  foreach(file middle IN ZIP_LISTS files middles)
+    math(EXPR unit "${middle} * ((${total} - 1) / ${LLCUDA_UNIT_SIZE} + 1) / ${total}")
+    set_source_files_properties(${file} PROPERTIES UNITY_GROUP ${unit})
   endforeach()
 endfunction()
 
@@ -92,8 +101,8 @@ function(llcuda_folder name)
       target_compile_options(${name}_test PRIVATE $<$<CONFIG:Release>:-O1>)
     else()  # what is tested is in the libraries
       target_compile_options(${name}_test PRIVATE $<$<CONFIG:Release>:-O0> $<$<CONFIG:Release>:-U_FORTIFY_SOURCE>)
-      llcuda_unite(${name}_test ${tests})
     endif()
+    llcuda_unite(${name}_test ${tests})
     target_compile_definitions(${name}_test PRIVATE
       LLCUDA_SOURCE_DIR="${PROJECT_SOURCE_DIR}" LLCUDA_BINARY_DIR="${PROJECT_BINARY_DIR}")
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600)
@@ -208,7 +217,7 @@ endforeach()
 if(LLCUDA_TESTS)
   file(GLOB LLCUDA_GPU_CHECK CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/gpu_check/*.cc)
   add_executable(gpu_check EXCLUDE_FROM_ALL ${LLCUDA_GPU_CHECK}
-    "$<FILTER:$<TARGET_OBJECTS:kernels_test>,INCLUDE,(_cases|/numerics_run)_test>")
+    "$<FILTER:$<TARGET_OBJECTS:kernels_test>,INCLUDE,${LLCUDA_CASES}|/unity_cases_>")
   target_link_libraries(gpu_check PRIVATE llcuda_flags llcuda_compiler GTest::gtest_main -static-libstdc++ -static-libgcc
     -Wl,--undefined=arc4random)
 endif()

@@ -16,6 +16,7 @@ inline constexpr int64_t kMaxDim = int64_t{1} << 28;
 inline constexpr int64_t kMaxHeadDim = 1024;
 inline constexpr int64_t kMaxHeads = int64_t{1} << 16;
 inline constexpr int64_t kMaxKvPages = int64_t{1} << 26;  // slots are i32
+inline constexpr double kMaxEps = 1.0;                    // of norms; no model's is larger
 
 // "f32[T<=8,256]", "q4_K:x16[4096,4096]".
 std::string describe(const TensorType& type);

@@ -15,7 +15,7 @@ namespace {
 
 // A valid plan for two targets, laid out as the writer would.
 struct IntactGpu {
-  testing::TinyPlan tiny = testing::tiny_plan(Backend::kGpu);
+  crafted::TinyPlan tiny = crafted::tiny_plan(Backend::kGpu);
   Plan& plan = tiny.draft.plan;
   std::string& code = tiny.draft.gpu_code;
   uint64_t weights_bytes = *lay_out_tensors(tiny.draft, true);
@@ -103,7 +103,7 @@ constexpr GpuCase kGpuCases[] = {
      "code starts at"},
     {"code offset wraps", [](IntactGpu& p) { p.kernel().code_offset = ~uint64_t{63}; }, "code starts at"},
     {"cubin of another architecture",
-     [](IntactGpu& p) { p.code[p.kernel().code_offset + testing::CubinBuilder::kFlags] = 80; }, "a cubin for sm_80"},
+     [](IntactGpu& p) { p.code[p.kernel().code_offset + crafted::CubinBuilder::kFlags] = 80; }, "a cubin for sm_80"},
     {"code that is no cubin", [](IntactGpu& p) { p.code[p.kernel().code_offset] = 'x'; }, "cubin: not a cubin"},
     {"PTX of no length", [](IntactGpu& p) { p.kernel().ptx_bytes = 0; }, "no code at"},
     {"PTX moved", [](IntactGpu& p) { p.kernel().ptx_offset = 64; }, "code starts at 64"},

@@ -15,7 +15,7 @@ namespace {
 
 // A valid plan, laid out as the writer would.
 struct Intact {
-  testing::TinyPlan tiny = testing::tiny_plan();
+  crafted::TinyPlan tiny = crafted::tiny_plan();
   Plan plan = tiny.draft.plan;
   uint64_t weights_bytes = 0;
   bool has_sources = false;
@@ -349,7 +349,7 @@ TEST(CraftedMetadata, Corpus) {
     metadata(fmt::format("case-{:03}", i), changed);
   }
   for (const bool embed : {true, false}) {
-    testing::TinyPlan tiny = testing::tiny_plan();
+    crafted::TinyPlan tiny = crafted::tiny_plan();
     tiny.draft.plan.programs.pop_back();
     const std::string path = fmt::format("{}/{}", folder, embed ? "file" : "file-reference");
     WriteOptions options;

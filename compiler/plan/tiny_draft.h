@@ -10,7 +10,7 @@
 #include "runtime/plan/crafted_cubin.h"
 #include "runtime/plan/repack.h"
 
-namespace ll::testing {
+namespace ll::crafted {
 
 inline constexpr int64_t kTinyVocab = 33, kTinyWidth = 32;
 
@@ -234,4 +234,4 @@ class TinyBuilder {
 
 inline TinyPlan tiny_plan(Backend backend = Backend::kCpu) { return TinyBuilder(backend).build(); }
 
-}  // namespace ll::testing
+}  // namespace ll::crafted

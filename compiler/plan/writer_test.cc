@@ -43,7 +43,7 @@ class WriterTest : public ::testing::Test {
     out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   }
   std::string write_tiny(const std::string& name, const WriteOptions& options = {}) {
-    testing::TinyPlan tiny = testing::tiny_plan();
+    crafted::TinyPlan tiny = crafted::tiny_plan();
     const Status s = write_plan(tiny.draft, path(name), options);
     EXPECT_TRUE(s) << s.error().message;
     return path(name);
@@ -66,7 +66,7 @@ class WriterTest : public ::testing::Test {
 };
 
 TEST_F(WriterTest, ReadsBackWhatWasWritten) {
-  testing::TinyPlan tiny = testing::tiny_plan();
+  crafted::TinyPlan tiny = crafted::tiny_plan();
   ASSERT_TRUE(write_plan(tiny.draft, path("a.llcp")));
   const auto opened = open_plan(path("a.llcp"), {.verify_weights = true});
   ASSERT_TRUE(opened) << opened.error().message;
@@ -88,7 +88,7 @@ TEST_F(WriterTest, ReadsBackWhatWasWritten) {
 }
 
 TEST_F(WriterTest, WeightsHaveTheValuesOfTheSource) {
-  testing::TinyPlan tiny = testing::tiny_plan();
+  crafted::TinyPlan tiny = crafted::tiny_plan();
   ASSERT_TRUE(write_plan(tiny.draft, path("a.llcp")));
   const auto plan = open_plan(path("a.llcp"));
   ASSERT_TRUE(plan) << plan.error().message;
@@ -115,7 +115,7 @@ TEST_F(WriterTest, SameBytesWhateverThePathAndTheThreads) {
 }
 
 TEST_F(WriterTest, ReferencePlanLoadsTheSameWeights) {
-  write(path("tiny.gguf"), testing::tiny_plan().file);
+  write(path("tiny.gguf"), crafted::tiny_plan().file);
   const auto embedded = open_plan(write_tiny("a.llcp"));
   const auto reference = open_plan(write_tiny("b.llcp", {.embed = false}));
   ASSERT_TRUE(embedded);
@@ -135,7 +135,7 @@ TEST_F(WriterTest, ReferencePlanRefusesAnotherSource) {
   auto missing = Weights::load(*plan);
   ASSERT_FALSE(missing);
   EXPECT_EQ(missing.error().code, Code::kNoInput);
-  Bytes file = testing::tiny_plan().file;
+  Bytes file = crafted::tiny_plan().file;
   file.back() ^= std::byte{1};
   write(path("tiny.gguf"), file);
   auto changed = Weights::load(*plan);
@@ -283,7 +283,7 @@ TEST_F(WriterTest, OtherFilesAreNamed) {
 }
 
 TEST_F(WriterTest, RefusesWhatAReaderWouldRefuse) {
-  testing::TinyPlan tiny = testing::tiny_plan();
+  crafted::TinyPlan tiny = crafted::tiny_plan();
   tiny.draft.plan.programs[0].launches.pop_back();
   const Status s = write_plan(tiny.draft, path("a.llcp"));
   ASSERT_FALSE(s);
@@ -300,7 +300,7 @@ TEST_F(WriterTest, KilledWriterLeavesAWholePlan) {
     ASSERT_GE(child, 0);
     if (child == 0) {
       while (true) {
-        testing::TinyPlan tiny = testing::tiny_plan();
+        crafted::TinyPlan tiny = crafted::tiny_plan();
         if (!write_plan(tiny.draft, plan)) _exit(1);
       }
     }

@@ -11,7 +11,7 @@
 namespace ll {
 namespace {
 
-std::vector<std::byte> random_bytes(int64_t n, uint32_t seed) {
+std::vector<std::byte> random_blocks(int64_t n, uint32_t seed) {
   std::mt19937 random(seed);
   std::vector<std::byte> bytes(static_cast<size_t>(n));
   for (std::byte& b : bytes) b = static_cast<std::byte>(random());
@@ -32,7 +32,7 @@ TEST(Tile8, RowsComeBackAndPaddingIsZero) {
     for (const int64_t blocks : {1, 3, 8, 9}) {
       for (const int64_t n : {1, 5, 8}) {
         const int64_t k = blocks * block, row = row_bytes(dtype, k);
-        const auto rows = random_bytes(n * row, static_cast<uint32_t>(n));
+        const auto rows = random_blocks(n * row, static_cast<uint32_t>(n));
         std::vector<std::byte> tiles(static_cast<size_t>(tile8_row_tile_bytes(dtype, k)), std::byte{0x5a});
         repack_rows_to_tile8(dtype, rows.data(), n, k, tiles.data());
         for (int64_t r = 0; r < kTile8Rows; ++r) {
@@ -54,7 +54,7 @@ TEST(Tile8, RowsComeBackAndPaddingIsZero) {
 TEST(Tile8, RowsDequantizeAsTheFileHasThem) {
   for (const DType dtype : quantized()) {
     const int64_t n = 21, k = 9 * find_format(dtype)->block_elements, row = row_bytes(dtype, k);
-    const auto rows = random_bytes(n * row, 3);
+    const auto rows = random_blocks(n * row, 3);
     const int64_t row_tile = tile8_row_tile_bytes(dtype, k);
     std::vector<std::byte> tensor(static_cast<size_t>(*tensor_bytes(dtype, Layout::kTile8, n, k)));
     ASSERT_EQ(static_cast<int64_t>(tensor.size()), 3 * row_tile);
@@ -105,7 +105,7 @@ TEST(Tile8, WordsHoldFourConsecutiveCodesOfARow) {
     ASSERT_EQ(tile[static_cast<size_t>(at)], std::byte(k)) << k;
   }
 
-  const auto q6 = random_bytes(8 * 210, 9);
+  const auto q6 = random_blocks(8 * 210, 9);
   tile.assign(1680, std::byte{0});
   repack_rows_to_tile8(DType::kQ6_K, q6.data(), 8, 256, tile.data());
   const std::byte* block = q6.data() + r * 210;

@@ -42,6 +42,9 @@ LinearRoles linear_roles(LinearForm form, size_t inputs, const Attrs& attrs);
 
 namespace ref {
 
+// The parts of a scratch begin at multiples of 64 bytes.
+constexpr int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
 // Tokens that share one dequantized weight row.
 inline constexpr int64_t kTokenBlock = 16;
 

@@ -11,8 +11,6 @@ namespace {
 
 constexpr size_t kWeights = 2, kCache = 5, kPositions = 6, kSlots = 7, kFrequencies = 8, kBiases = 9;
 
-int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
 std::vector<Attr> with_parts(const Attrs& attrs) {
   std::vector<Attr> all(attrs.all().begin(), attrs.all().end());
   all.push_back({"parts", int64_t{3}});
@@ -27,8 +25,8 @@ TensorType qkv_type(const LaunchSpec& spec) {
 }
 
 // The two launches that the kernel stands for.
-struct ProductSpec {
-  explicit ProductSpec(const LaunchSpec& spec)
+struct QkvSpec {
+  explicit QkvSpec(const LaunchSpec& spec)
       : in(spec.in.begin(), spec.in.begin() + kCache), out{qkv_type(spec)}, attrs(with_parts(spec.attrs)) {
     in.insert(in.end(), spec.in.begin() + kBiases, spec.in.end());
   }
@@ -60,17 +58,17 @@ Status check_norm_qkv_rope_kv_write(const LaunchSpec& spec) {
       return bad_data("weight {} is {}, expected {} rows", i + 1, check::describe(w), rows[i]);
     }
   }
-  TRY(check_quantizing(ProductSpec(spec).view(), LinearForm::kMerged, true, false));
+  TRY(check_quantizing(QkvSpec(spec).view(), LinearForm::kMerged, true, false));
   return check_rope_kv_write(RopeSpec(spec).view());
 }
 
 uint64_t scratch_norm_qkv_rope_kv_write(const LaunchSpec& spec) {
   return static_cast<uint64_t>(aligned(4 * qkv_type(spec).last().value)) +
-         std::max(scratch_quantizing(ProductSpec(spec).view()), scratch_rope_kv_write(RopeSpec(spec).view()));
+         std::max(scratch_quantizing(QkvSpec(spec).view()), scratch_rope_kv_write(RopeSpec(spec).view()));
 }
 
 Cost cost_norm_qkv_rope_kv_write(const LaunchSpec& spec) {
-  const Cost product = cost_quantizing(ProductSpec(spec).view(), LinearForm::kMerged, true);
+  const Cost product = cost_quantizing(QkvSpec(spec).view(), LinearForm::kMerged, true);
   const Cost rope = cost_rope_kv_write(RopeSpec(spec).view());
   return {product.bytes + rope.bytes - 2 * cost::bytes(qkv_type(spec)), product.operations + rope.operations};
 }

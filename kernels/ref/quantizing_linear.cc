@@ -10,8 +10,6 @@
 namespace ll::ref {
 namespace {
 
-constexpr double kMaxEps = 1.0;  // as rms_norm's
-
 // The launch of the product alone, x quantized and y f32.
 struct ProductSpec {
   ProductSpec(const LaunchSpec& spec, bool norm)
@@ -26,8 +24,6 @@ struct ProductSpec {
 };
 
 constexpr size_t kMostInputs = 2 * kMaxParts + 2;
-
-int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 TensorView row_of(const TensorView& v, int64_t t) {
   TensorView row = v;
@@ -47,7 +43,7 @@ Status check_quantizing(const LaunchSpec& spec, LinearForm form, bool norm, bool
   if (norm) {
     TRY(check::tensor(spec.in[1], "norm", DType::kF32, 1));
     TRY(check::dim(spec.in[1], "norm", 0, x.last(), "row length of x"));
-    TRY(check::number(spec.attrs, "eps", 0, kMaxEps));
+    TRY(check::number(spec.attrs, "eps", 0, check::kMaxEps));
   }
   TRY(check::tensor(y, "y", to_q8a ? DType::kQ8A : DType::kF32, 2));
   if (to_q8a && y.last().value % kQ8aBlock != 0) {

@@ -414,13 +414,13 @@ std::vector<Case> norm_qkv_rope_kv_write(Random& random) {
 struct Sequence {
   int64_t length, queries;
 };
-struct Shape {
+struct AttentionShape {
   DType dtype;
   int64_t heads, kv_heads, head_dim, window;
   std::vector<Sequence> sequences;
 };
 
-Case attention_case(Random& random, const Shape& shape) {
+Case attention_case(Random& random, const AttentionShape& shape) {
   const auto& [dtype, heads, kv_heads, head_dim, window, sequences] = shape;
   int64_t columns = 5;
   for (const Sequence& s : sequences) columns = std::max(columns, (s.length + kKvPageSize - 1) / kKvPageSize);
@@ -508,15 +508,15 @@ std::vector<Case> attention(Random& random) {
                               mixed = {{70, 50}, {9, 1}, {3, 3}};
   std::vector<Case> cases = {attention_case(random, {DType::kF32, 4, 2, 8, 0, {{5, 2}, {3, 1}}})};
   for (const DType dtype : kKvTypes) {
-    for (const Shape& shape : std::initializer_list<Shape>{{dtype, 4, 2, 64, 0, decode},
-                                                           {dtype, 4, 2, 64, 0, chunk},
-                                                           {dtype, 8, 1, 32, 5, mixed},
-                                                           {dtype, 5, 5, 33, 0, mixed},
-                                                           {dtype, 3, 1, 7, 40, chunk},
-                                                           {dtype, 2, 2, 80, 0, decode},
-                                                           {dtype, 40, 1, 48, 32, decode},
-                                                           {dtype, 2, 1, 128, 0, mixed},
-                                                           {dtype, 1, 1, 1, 1, mixed}}) {
+    for (const AttentionShape& shape : std::initializer_list<AttentionShape>{{dtype, 4, 2, 64, 0, decode},
+                                                                             {dtype, 4, 2, 64, 0, chunk},
+                                                                             {dtype, 8, 1, 32, 5, mixed},
+                                                                             {dtype, 5, 5, 33, 0, mixed},
+                                                                             {dtype, 3, 1, 7, 40, chunk},
+                                                                             {dtype, 2, 2, 80, 0, decode},
+                                                                             {dtype, 40, 1, 48, 32, decode},
+                                                                             {dtype, 2, 1, 128, 0, mixed},
+                                                                             {dtype, 1, 1, 1, 1, mixed}}) {
       cases.push_back(attention_case(random, shape));
     }
   }

@@ -7,15 +7,12 @@
 namespace ll::ref {
 namespace {
 
-// A smaller eps would vanish in f32; a larger one is no model's.
-constexpr double kMaxEps = 1.0;
-
 Status check_norm_inputs(const LaunchSpec& spec) {
   TRY(check::operands(spec, 2, 1));
   TRY(check::tensor(spec.in[0], "x", DType::kF32, 2));
   TRY(check::tensor(spec.in[1], "w", DType::kF32, 1));
   TRY(check::dim(spec.in[1], "w", 0, spec.in[0].last(), "row length of x"));
-  TRY(check::number(spec.attrs, "eps", 0, kMaxEps));
+  TRY(check::number(spec.attrs, "eps", 0, check::kMaxEps));
   return {};
 }
 

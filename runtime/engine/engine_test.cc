@@ -21,7 +21,7 @@ struct EngineRig {
   std::unique_ptr<Engine> engine;
 };
 
-EngineRig make(int threads = 1, const tiny::Options& options = {}, std::optional<Isa> isa = std::nullopt) {
+EngineRig make_rig(int threads = 1, const tiny::Options& options = {}, std::optional<Isa> isa = std::nullopt) {
   const std::string path = tiny::write_plan("engine", options);
   auto plan = open_plan(path);
   EXPECT_TRUE(plan) << plan.error().message;
@@ -67,7 +67,7 @@ bool same_bits(const Logits& a, const Logits& b) {
 }
 
 TEST(Engine, LogitsAreFiniteAndDependOnThePast) {
-  const EngineRig rig = make();
+  const EngineRig rig = make_rig();
   const auto a = all_rows(*rig.engine, {1, 2, 3}), b = all_rows(*rig.engine, {4, 2, 3});
   ASSERT_EQ(a.size(), 3U);
   for (const Logits& row : a) {
@@ -79,16 +79,16 @@ TEST(Engine, LogitsAreFiniteAndDependOnThePast) {
 
 TEST(Engine, LogitsDoNotDependOnThreads) {
   const Tokens tokens = tokens_of(50);
-  const auto want = all_rows(*make(1).engine, tokens);
+  const auto want = all_rows(*make_rig(1).engine, tokens);
   for (const int threads : {2, 3, 5}) {
-    const auto got = all_rows(*make(threads).engine, tokens);
+    const auto got = all_rows(*make_rig(threads).engine, tokens);
     for (size_t i = 0; i < want.size(); ++i)
       ASSERT_TRUE(same_bits(got[i], want[i])) << threads << " threads, row " << i;
   }
 }
 
 TEST(Engine, LogitsDoNotDependOnChunks) {
-  const EngineRig rig = make(2);
+  const EngineRig rig = make_rig(2);
   const Tokens tokens = tokens_of(70);
   const auto want = all_rows(*rig.engine, tokens);
   std::mt19937 random(3);
@@ -112,7 +112,7 @@ TEST(Engine, LogitsDoNotDependOnChunks) {
 // Prompts, parts of prompts and single tokens of five sequences share steps at random: each must come out as it does
 // alone.
 TEST(Engine, LogitsDoNotDependOnNeighbours) {
-  const EngineRig rig = make(2);
+  const EngineRig rig = make_rig(2);
   constexpr size_t kSequences = 5, kLength = 30;  // one page each
   std::vector<Tokens> texts;
   std::vector<std::vector<Logits>> want;
@@ -148,7 +148,7 @@ TEST(Engine, LogitsDoNotDependOnNeighbours) {
 }
 
 TEST(Engine, ATruncatedSequenceGoesOnAsIfTheRestHadNeverBeen) {
-  const EngineRig rig = make();
+  const EngineRig rig = make_rig();
   const Tokens tokens = tokens_of(40), other = tokens_of(40, 9);
   const auto want = all_rows(*rig.engine, tokens);
   const auto sequence = rig.engine->make_sequence();
@@ -167,7 +167,8 @@ TEST(Engine, ATruncatedSequenceGoesOnAsIfTheRestHadNeverBeen) {
 
 TEST(Engine, SimdAndScalarLevelsAgree) {
   const Tokens tokens = tokens_of(20);
-  const auto scalar = all_rows(*make(1, {}, Isa::kScalar).engine, tokens), best = all_rows(*make().engine, tokens);
+  const auto scalar = all_rows(*make_rig(1, {}, Isa::kScalar).engine, tokens),
+             best = all_rows(*make_rig().engine, tokens);
   for (size_t i = 0; i < scalar.size(); ++i) {
     for (size_t j = 0; j < scalar[i].size(); ++j) EXPECT_NEAR(scalar[i][j], best[i][j], 1e-4F);
   }
@@ -176,7 +177,7 @@ TEST(Engine, SimdAndScalarLevelsAgree) {
 TEST(Engine, APlanOfReferenceKernelsRunsScalar) {
   tiny::Options options;
   options.reference_kernels = true;
-  EXPECT_EQ(make(1, options).engine->device().info().isa, "scalar");
+  EXPECT_EQ(make_rig(1, options).engine->device().info().isa, "scalar");
 }
 
 class Failing : public testing::Test {
@@ -192,7 +193,7 @@ class Failing : public testing::Test {
     for (size_t i = 0; i < work.size(); ++i) EXPECT_EQ(work[i].sequence->length(), lengths[i]);
     EXPECT_EQ(rig_.engine->pages().free(), free);
   }
-  EngineRig rig_ = make();
+  EngineRig rig_ = make_rig();
 };
 
 TEST_F(Failing, TokensOutsideTheVocabulary) {
@@ -272,7 +273,7 @@ TEST(CpuDevice, AStepThatDoesNotFitItsProgramIsRefused) {
 }
 
 TEST(StepBuilder, FillsEveryInput) {
-  const EngineRig rig = make();
+  const EngineRig rig = make_rig();
   KvPages pages(tiny::kPages);
   pages.allocate();
   Sequence a(pages), b(pages);
@@ -296,7 +297,7 @@ TEST(StepBuilder, FillsEveryInput) {
 }
 
 TEST(Engine, StepBytesCountWeightsAndKeysRead) {
-  const EngineRig rig = make();
+  const EngineRig rig = make_rig();
   const uint64_t at0 = rig.engine->step_bytes(1, 1, 0), at50 = rig.engine->step_bytes(1, 1, 50);
   EXPECT_EQ(at50 - at0, 50 * (*rig.plan)->kv_bytes_per_token);
   EXPECT_GT(at0, sizeof(float) * (tiny::kVocab + 3 * tiny::kWidth) * tiny::kWidth);

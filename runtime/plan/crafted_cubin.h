@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace ll::testing {
+namespace ll::crafted {
 
 struct CraftedKernel {
   std::string name;
@@ -118,4 +118,4 @@ class CubinBuilder {
   std::vector<Entry> entries_;
 };
 
-}  // namespace ll::testing
+}  // namespace ll::crafted

@@ -12,9 +12,9 @@ namespace ll {
 namespace {
 
 using Bytes = std::vector<std::byte>;
-using Builder = testing::CubinBuilder;
+using Builder = crafted::CubinBuilder;
 
-const std::vector<testing::CraftedKernel> kKernels = {{"gemv_1", 40, 2048, 0, "abcd"},
+const std::vector<crafted::CraftedKernel> kKernels = {{"gemv_1", 40, 2048, 0, "abcd"},
                                                       {"rope_2", 255, 0, 16, "efghij"}};
 
 // An intact cubin to change.
@@ -104,7 +104,7 @@ TEST(Cubin, TellsWhatKernelsUse) {
     EXPECT_EQ(cubin->sm, 90u);
     EXPECT_EQ(least_driver(cubin->abi_version), toolkit13 ? 13000u : 12000u);
     ASSERT_EQ(cubin->kernels.size(), kKernels.size());
-    for (const testing::CraftedKernel& want : kKernels) {
+    for (const crafted::CraftedKernel& want : kKernels) {
       const CubinKernel* k = cubin->find(want.name);
       ASSERT_NE(k, nullptr) << want.name;
       EXPECT_EQ(k->registers, want.registers);

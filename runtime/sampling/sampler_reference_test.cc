@@ -11,7 +11,7 @@
 #include "runtime/sampling/philox.h"
 #include "runtime/sampling/sampler.h"
 
-namespace ll {
+namespace ll::sampler_reference {
 namespace {
 
 using Row = std::vector<float>;
@@ -426,4 +426,4 @@ TEST(SamplerReference, ParametersOutOfRangeAreNamed) {
 }
 
 }  // namespace
-}  // namespace ll
+}  // namespace ll::sampler_reference

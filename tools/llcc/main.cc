@@ -7,12 +7,12 @@
 namespace ll {
 namespace {
 
-struct Row {
+struct Subcommand {
   const char* name;
   const char* help;
   Command (*add)(CLI::App&);
 };
-constexpr Row kCommands[] = {
+constexpr Subcommand kCommands[] = {
     {"compile", "compile a GGUF file, a Hugging Face folder or a .llir graph into a plan", add_compile},
     {"opt", "run passes on a graph: text in, text out", add_opt},
     {"execute", "run a graph on the reference executor", add_execute},
@@ -29,7 +29,7 @@ int main(int argc, char** argv) {
   program->add_option("--error-format", error_format, "how errors are printed: text or json")
       ->check(CLI::IsMember({"text", "json"}));
   std::vector<std::pair<CLI::App*, Command>> commands;
-  for (const Row& row : kCommands) {
+  for (const Subcommand& row : kCommands) {
     CLI::App* sub = program->add_subcommand(row.name, row.help);
     commands.emplace_back(sub, row.add(*sub));
   }

@@ -10,12 +10,12 @@
 namespace ll {
 namespace {
 
-struct Row {
+struct Subcommand {
   const char* name;
   const char* help;
   Command (*add)(CLI::App&);
 };
-constexpr Row kCommands[] = {
+constexpr Subcommand kCommands[] = {
     {"run", "continue a text", add_run},
     {"serve", "serve a plan through OpenAI's HTTP API", add_serve},
     {"bench", "measure tokens per second against this machine's memory bandwidth", add_bench},
@@ -31,7 +31,7 @@ int main(int argc, char** argv) {
   program->add_option("--error-format", error_format, "how errors are printed: text or json")
       ->check(CLI::IsMember({"text", "json"}));
   std::vector<std::pair<CLI::App*, Command>> commands;
-  for (const Row& row : kCommands) {
+  for (const Subcommand& row : kCommands) {
     CLI::App* sub = program->add_subcommand(row.name, row.help);
     commands.emplace_back(sub, row.add(*sub));
   }

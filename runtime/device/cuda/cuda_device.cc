@@ -39,7 +39,7 @@ struct Node {
   Args args{};
 };
 
-struct PreparedProgram {
+struct PreparedGraph {
   bool ready = false;
   std::optional<cuda::AttentionShape> attention;  // of its attention launches; absent: it has none
   std::vector<Node> nodes;
@@ -108,7 +108,7 @@ class CudaDevice final : public Device {
   float* logits_ = nullptr;      // pinned
   std::vector<CuHandle> modules_;
   std::vector<CuHandle> functions_;  // by kernel; null until used
-  std::vector<PreparedProgram> programs_;
+  std::vector<PreparedGraph> programs_;
   std::vector<cuda::AttentionItem> items_;  // of the step
   uint64_t dumped_ = 0;                     // steps
   std::optional<Error> lost_;
@@ -122,7 +122,7 @@ CudaDevice::~CudaDevice() {
   }
   d_.context_set(context_);
   if (stream_ != nullptr) d_.stream_wait(stream_);
-  for (PreparedProgram& p : programs_) {
+  for (PreparedGraph& p : programs_) {
     if (p.exec != nullptr) d_.exec_destroy(p.exec);
     p.times.reset();
   }
@@ -277,7 +277,7 @@ std::optional<cuda::AttentionShape> attention_shape(const Program& program,
 
 // Loads the code of a program and makes its graph, once.
 Status CudaDevice::prepare(size_t number) {
-  PreparedProgram& prepared = programs_[number];
+  PreparedGraph& prepared = programs_[number];
   if (prepared.ready) return {};
   const Program& program = plan_.programs[number];
   const auto& launches = target_.programs[number];
@@ -304,7 +304,7 @@ Status CudaDevice::prepare(size_t number) {
 
 // A chain: each launch reads what those before it wrote, and one at a time fills the device.
 Status CudaDevice::build_graph(size_t number) {
-  PreparedProgram& prepared = programs_[number];
+  PreparedGraph& prepared = programs_[number];
   CuHandle graph = nullptr;
   TRY(check(d_.graph_create(&graph, 0), "cuGraphCreate"));
   CuHandle before = nullptr;
