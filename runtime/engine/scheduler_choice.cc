@@ -16,7 +16,7 @@ constexpr double kDemandTokens = 256, kGuess = 1, kGuessTokens = 64, kDemandSlac
 // While at most one in so many of those present decodes, what others gain by longer steps outweighs what it loses: they
 // may be so many times as long.
 constexpr uint32_t kFewDecode = 3;
-constexpr double kPatience = 3;
+constexpr double kPatience = 1.25;
 // A token, the end of its sequence, and the end of the request.
 constexpr size_t kEventsOfRow = 2, kEventsOfEnd = 1;
 
