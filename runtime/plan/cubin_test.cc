@@ -58,7 +58,7 @@ constexpr Case kCases[] = {
     {"no sections", [](Intact& c) { c.set(Builder::kSections, uint16_t{0}); }, "names in section 1 of 0"},
     {"table beyond the end", [](Intact& c) { c.set(Builder::kTableOffset, uint64_t{1} << 40); }, "beyond the end"},
     {"table offset wraps", [](Intact& c) { c.set(Builder::kTableOffset, ~uint64_t{0}); }, "beyond the end"},
-    {"table cut", [](Intact& c) { c.bytes.resize(c.bytes.size() - 1); }, "truncated"},
+    {"table cut", [](Intact& c) { c.bytes.pop_back(); }, "truncated"},
     {"section beyond the end",
      [](Intact& c) { c.set(c.entry(Builder::kFirstText, Builder::kSize), uint64_t{1} << 20); }, "reach beyond the end"},
     {"section wraps", [](Intact& c) { c.set(c.entry(Builder::kFirstText, Builder::kOffset), ~uint64_t{0}); },
