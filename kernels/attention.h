@@ -21,10 +21,17 @@ inline constexpr int64_t kAttentionQueries = 32;
 // Floats that a row of head_dim takes in scratch: whole vectors of every level.
 constexpr int64_t attention_row(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
 
-// One thread's scratch: queries and sums [kAttentionQueries, row] each, one page of keys or of values [kKvPageSize,
-// row], the page's weights [kAttentionQueries, kKvPageSize], and one vector of 8 a query.
+// A SIMD level takes one online softmax step every so many positions, from multiples of it.
+inline constexpr int64_t kAttentionStep = 4 * kKvPageSize;
+inline constexpr int64_t kAttentionRowsAtOnce = 4;  // query rows whose products share a loaded key or value
+
+// One thread's scratch: queries and sums [kAttentionQueries, row] each, one page of keys by column or of values as f32
+// [kKvPageSize, row], one page of keys by column as the cache holds them (at most two bytes an element; i8 with its
+// scales), weights [kAttentionQueries, kAttentionStep], those of kAttentionRowsAtOnce queries and a page times the
+// scales of i8, and one vector of 8 a query.
 constexpr int64_t attention_scratch_bytes(int64_t head_dim) {
-  return 4 * ((2 * kAttentionQueries + kKvPageSize) * attention_row(head_dim) + kAttentionQueries * (kKvPageSize + 8));
+  return 4 * ((2 * kAttentionQueries + kKvPageSize + kKvPageSize / 2) * attention_row(head_dim) +
+              kAttentionQueries * (kAttentionStep + 8) + kAttentionRowsAtOnce * kKvPageSize);
 }
 
 }  // namespace ll

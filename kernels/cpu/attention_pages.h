@@ -2,21 +2,16 @@
 // everything has internal linkage.
 //
 // One unit of work is a block of query rows (tokens of one sequence x query heads of one kv head) against the pages
-// they see, in order. A page's keys, then its values, come into L1 as f32 once and serve all query rows of the block,
-// several rows at a time, so that a loaded key or value meets more than one of them.
+// they see, in order. A page's keys are turned by column once, so that the lanes of a product with a query are keys;
+// its values are read as they lie, so that the lanes of a weighted sum are elements. Either way up to
+// kAttentionRowsAtOnce query rows share each key or value that became a float, and no lanes are summed.
 //
-// For each query row and page the arithmetic is fixed: scores as dot products in lanes, one online softmax step,
-// weighted values added in order of position. Which rows share a block changes nothing in it, so results do not depend
-// on batch, chunk or threads.
+// For each query row the arithmetic is fixed: a score is the sum over groups of kKvGroup elements of the group's
+// products, added in order (times the group's scale, for i8); one online softmax step every kAttentionStep positions;
+// weighted values (for i8: codes by weight times scale), added in order of position. Which rows share a block changes
+// nothing in it, so results do not depend on batch, chunk or threads.
 //
-// Words W of a level:
-//   kLanes, Floats        floats of a register, 8 or 16
-//   kRows, kKeys          query rows and keys (2 or 4) that are multiplied at once
-//   kVectors              registers of a row of values that kRows query rows add at once
-//   zeros(), load(p), store(p, v), broadcast(p), mul(a, b), fma(a, b, c)
-//   halves(p), bytes(p)   kLanes f16 or int8 as floats
-//   fold(v)               lanes i and i + 8 added: eight lanes
-//   pin(v)                keeps v in its register, so that the compiler does not load or convert it once more
+// The words W of a level: kernels/cpu/attention_products.h.
 #pragma once
 
 #include <immintrin.h>
@@ -24,152 +19,17 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "kernels/attention.h"
+#include "kernels/cpu/attention_products.h"
 #include "kernels/cpu/avx2/exp.h"
 #include "kernels/cpu/avx2/kv_rows.h"
+#include "kernels/cpu/key_columns.h"
 #include "kernels/kernel.h"
 
 namespace ll {
 namespace {
-
-// Rows of one plane of one page, as they lie in the cache or as f32. at<W>(j, d, scale<W>(j, d)): elements d .. of row
-// j; a scale serves kKvGroup of them.
-struct FloatPlane {
-  const float* rows;
-  int64_t stride;  // floats between rows
-  template <class W>
-  typename W::Floats scale(int64_t, int64_t) const {
-    return W::zeros();
-  }
-  template <class W>
-  typename W::Floats at(int64_t j, int64_t d, typename W::Floats) const {
-    return W::load(rows + j * stride + d);
-  }
-};
-struct HalfPlane {
-  const std::byte* rows;
-  int64_t bytes;  // of a row
-  template <class W>
-  typename W::Floats scale(int64_t, int64_t) const {
-    return W::zeros();
-  }
-  template <class W>
-  typename W::Floats at(int64_t j, int64_t d, typename W::Floats) const {
-    return W::halves(rows + j * bytes + 2 * d);
-  }
-};
-struct CodePlane {
-  const std::byte* rows;
-  int64_t bytes, scales;  // of a row, and where its scales begin
-  template <class W>
-  typename W::Floats scale(int64_t j, int64_t d) const {
-    return W::broadcast(reinterpret_cast<const float*>(rows + j * bytes + scales) + d / kKvGroup);
-  }
-  template <class W>
-  typename W::Floats at(int64_t j, int64_t d, typename W::Floats scale) const {
-    return W::mul(scale, W::bytes(rows + j * bytes + d));
-  }
-};
-
-// Sums of the lanes of four registers, each as ((0+1)+(2+3)) + ((4+5)+(6+7)).
-inline __m128 sums_of(__m256 a, __m256 b, __m256 c, __m256 d) {
-  const __m256 s = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-  return _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
-}
-
-// out[r * kKvPageSize + i] = dot product of query r with key j + i, for kRows queries and W::kKeys keys.
-template <class W, int kRows, class P>
-inline __attribute__((always_inline)) void dot_keys(const float* queries, int64_t row, const P& keys, int64_t j,
-                                                    float* out) {
-  constexpr int kKeys = W::kKeys;
-  typename W::Floats sum[kRows][kKeys];
-#pragma GCC unroll 4
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int i = 0; i < kKeys; ++i) sum[r][i] = W::zeros();
-  }
-  const auto add = [&](int64_t d, const typename W::Floats(&scale)[kKeys]) __attribute__((always_inline)) {
-    typename W::Floats key[kKeys];
-#pragma GCC unroll 4
-    for (int i = 0; i < kKeys; ++i) {
-      key[i] = keys.template at<W>(j + i, d, scale[i]);
-      W::pin(key[i]);
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) {
-      const typename W::Floats query = W::load(queries + r * row + d);
-#pragma GCC unroll 4
-      for (int i = 0; i < kKeys; ++i) sum[r][i] = W::fma(query, key[i], sum[r][i]);
-    }
-  };
-  for (int64_t group = 0; group < row; group += kKvGroup) {
-    typename W::Floats scale[kKeys];
-#pragma GCC unroll 4
-    for (int i = 0; i < kKeys; ++i) scale[i] = keys.template scale<W>(j + i, group);
-    if (group + kKvGroup <= row) {
-#pragma GCC unroll 4
-      for (int64_t d = 0; d < kKvGroup; d += W::kLanes) add(group + d, scale);
-    } else {
-      for (int64_t d = group; d < row; d += W::kLanes) add(d, scale);
-    }
-  }
-#pragma GCC unroll 4
-  for (int r = 0; r < kRows; r += 4 / kKeys) {
-    if constexpr (kKeys == 4) {
-      _mm_storeu_ps(out + r * kKvPageSize,
-                    sums_of(W::fold(sum[r][0]), W::fold(sum[r][1]), W::fold(sum[r][2]), W::fold(sum[r][3])));
-    } else {
-      const int next = r + 1 < kRows ? r + 1 : r;
-      const __m128 sums = sums_of(W::fold(sum[r][0]), W::fold(sum[r][1]), W::fold(sum[next][0]), W::fold(sum[next][1]));
-      _mm_storel_pi(reinterpret_cast<__m64*>(out + r * kKvPageSize), sums);
-      _mm_storeh_pi(reinterpret_cast<__m64*>(out + next * kKvPageSize), sums);
-    }
-  }
-}
-
-// Asks for part `n` of `parts` of a plane that the work on the page kAhead further on will read. Without it each page
-// starts with cold misses: pages lie far apart, so the hardware does not see them coming.
-constexpr int64_t kAhead = 2;
-inline void prefetch(const std::byte* plane, int64_t bytes, int64_t n, int64_t parts) {
-  if (plane == nullptr) return;
-  for (int64_t at = bytes * n / parts & ~int64_t{63}; at < bytes * (n + 1) / parts; at += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(plane + at), _MM_HINT_T1);
-  }
-}
-
-// For kRows query rows r: sums[r][d] = sums[r][d] * corrections[r] + sum over j in [begin, end) of weights[r][j] *
-// values[j][d], for kVectors registers of d.
-template <class W, int kRows, int kVectors, class P>
-inline __attribute__((always_inline)) void add_values(const P& values, int64_t d, const float* weights, int64_t begin,
-                                                      int64_t end, const float* corrections, float* sums, int64_t row) {
-  typename W::Floats sum[kRows][kVectors];
-#pragma GCC unroll 4
-  for (int r = 0; r < kRows; ++r) {
-    const typename W::Floats correction = W::broadcast(corrections + r);
-    for (int i = 0; i < kVectors; ++i) sum[r][i] = W::mul(W::load(sums + r * row + d + W::kLanes * i), correction);
-  }
-  for (int64_t j = begin; j < end; ++j) {
-    // d is a multiple of the registers' elements, so that a scale changes where those of a group are complete.
-    typename W::Floats value[kVectors], scale = values.template scale<W>(j, d);
-#pragma GCC unroll 4
-    for (int i = 0; i < kVectors; ++i) {
-      if (i > 0 && W::kLanes * i % kKvGroup == 0) scale = values.template scale<W>(j, d + W::kLanes * i);
-      value[i] = values.template at<W>(j, d + W::kLanes * i, scale);
-      W::pin(value[i]);
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) {
-      const typename W::Floats weight = W::broadcast(weights + r * kKvPageSize + j);
-#pragma GCC unroll 4
-      for (int i = 0; i < kVectors; ++i) sum[r][i] = W::fma(weight, value[i], sum[r][i]);
-    }
-  }
-#pragma GCC unroll 4
-  for (int r = 0; r < kRows; ++r) {
-    for (int i = 0; i < kVectors; ++i) W::store(sums + r * row + d + W::kLanes * i, sum[r][i]);
-  }
-}
 
 // What one thread keeps while it works on a unit.
 template <class W>
@@ -182,12 +42,16 @@ class Block {
         head_dim_(kv_.dim(3)),
         row_(attention_row(head_dim_)),
         bytes_(kv_row_bytes(kv_.dtype, head_dim_)),
-        scale_(static_cast<float>(call.attrs.f64("scale"))),
+        // Of i8 a group's registers must lie in the row.
+        direct_(head_dim_ == row_ && (kv_.dtype != DType::kI8 || head_dim_ % kKvGroup == 0)),
+        scale_(static_cast<float>(call.attrs.f64("scale")) / (kv_.dtype == DType::kI8 ? kCodeUnit : 1)),
         queries_(reinterpret_cast<float*>(call.scratch.data())),
         sums_(queries_ + kAttentionQueries * row_),
         page_(sums_ + kAttentionQueries * row_),
-        weights_(page_ + kKvPageSize * row_),
-        totals_(weights_ + kAttentionQueries * kKvPageSize) {}
+        columns_(page_ + kKvPageSize * row_),
+        weights_(columns_ + kKvPageSize / 2 * row_),
+        scaled_(weights_ + kAttentionQueries * kAttentionStep),
+        totals_(scaled_ + kAttentionRowsAtOnce * kKvPageSize) {}
 
   // Adds query rows of one token, heads [head, head + count), which see positions [first, last].
   void add_token(int64_t token, int64_t head, int64_t count, int64_t first, int64_t last) {
@@ -195,9 +59,8 @@ class Block {
       const int64_t n = size_++;
       token_[n] = token, head_[n] = head + i, first_[n] = first, last_[n] = last;
       largest_[n] = -std::numeric_limits<float>::infinity();
-      float* query = queries_ + n * row_;
-      std::memcpy(query, q_.row<float>(token) + (head + i) * head_dim_, static_cast<size_t>(4 * head_dim_));
-      std::fill(query + head_dim_, query + row_, 0.0f);
+      std::memcpy(queries_ + n * row_, q_.row<float>(token) + (head + i) * head_dim_,
+                  static_cast<size_t>(4 * head_dim_));
       std::fill(sums_ + n * row_, sums_ + (n + 1) * row_, 0.0f);
       std::fill(totals_ + n * 8, totals_ + (n + 1) * 8, 0.0f);
     }
@@ -206,35 +69,36 @@ class Block {
   // Works through the pages and writes the outputs; the block is empty afterwards.
   void run(const int32_t* pages, int64_t kv_head) {
     const int64_t first = *std::min_element(first_, first_ + size_), last = *std::max_element(last_, last_ + size_);
-    for (int64_t page = first / kKvPageSize; page <= last / kKvPageSize; ++page) {
-      const int64_t start = page * kKvPageSize;
-      const int64_t begin = std::max<int64_t>(first - start, 0), end = std::min(last + 1 - start, kKvPageSize);
-      const bool more = page + kAhead <= last / kKvPageSize;
-      const int64_t plane_bytes = kKvPageSize * bytes_, value_plane = kv_.dim(1) / 2 + kv_head;
-      const std::byte* next_keys = more ? plane(pages[page + kAhead], kv_head) : nullptr;
-      const std::byte* next_values = more ? plane(pages[page + kAhead], value_plane) : nullptr;
-      with_plane(pages[page], kv_head, begin, end, [&](const auto& keys) {
-        for (int64_t n = 0, rows = 0; n < size_; n += rows) {
-          rows = together(n, start);
-          for (int64_t i = n; i < n + rows; ++i) prefetch(next_keys, plane_bytes, i, size_);
-          if (rows == W::kRows) {
-            multiply_keys<W::kRows>(n, keys, start);
-          } else {
-            multiply_keys<1>(n, keys, start);
-          }
-          for (int64_t i = n; i < n + rows; ++i) weigh(i, start);
-        }
+    const int64_t bytes = kKvPageSize * bytes_, part = (bytes + kLine * size_ - 1) / (kLine * size_) * kLine;
+    const auto for_pages = [&](int64_t step, int64_t index, auto work) {
+      const int64_t begin = std::max(step, first) / kKvPageSize;
+      const int64_t end = std::min(step + kAttentionStep - 1, last) / kKvPageSize + 1;
+      for (int64_t page = begin; page < end; ++page) {
+        const bool more = page + kAhead <= last / kKvPageSize;
+        Prefetch ahead(more ? plane(pages[page + kAhead], index) : nullptr, bytes, part);
+        const int64_t start = page * kKvPageSize;
+        work(plane(pages[page], index), start, std::max<int64_t>(first - start, 0),
+             std::min(last + 1 - start, kKvPageSize), ahead);
+      }
+    };
+    for (int64_t step = first / kAttentionStep * kAttentionStep; step <= last; step += kAttentionStep) {
+      for_pages(step, kv_head, [&](const std::byte* rows, int64_t start, int64_t begin, int64_t end, Prefetch& ahead) {
+        with_keys(rows, begin, end, [&](const auto& keys) {
+          for_rows([&](auto count, int64_t n) {
+            ahead.next(count);
+            multiply_keys<count>(n, keys, start);
+          });
+        });
       });
-      with_plane(pages[page], value_plane, begin, end, [&](const auto& values) {
-        for (int64_t n = 0, rows = 0; n < size_; n += rows) {
-          rows = together(n, start);
-          for (int64_t i = n; i < n + rows; ++i) prefetch(next_values, plane_bytes, i, size_);
-          if (rows == W::kRows) {
-            accumulate<W::kRows>(n, values, start);
-          } else {
-            accumulate<1>(n, values, start);
-          }
-        }
+      for_rows([&](auto count, int64_t n) { weigh<count>(n, step); });
+      const int64_t values = kv_.dim(1) / 2 + kv_head;
+      for_pages(step, values, [&](const std::byte* rows, int64_t start, int64_t begin, int64_t end, Prefetch& ahead) {
+        with_values(rows, begin, end, [&](const auto& page) {
+          for_rows([&](auto count, int64_t n) {
+            ahead.next(count);
+            accumulate<count>(n, page, start);
+          });
+        });
       });
     }
     for (int64_t n = 0; n < size_; ++n) write(n);
@@ -246,106 +110,197 @@ class Block {
     return kv_.data + kv_row_offset(bytes_, kv_.dim(1), page * kKvPageSize, index);
   }
 
-  // Calls work(plane) with rows [begin, end) of a plane of a page; other rows may hold anything. What few query rows
-  // read is converted on the way, what many read becomes f32 first: the values are the same.
+  // Calls work(rows, n) for rows [n, n + rows) of the block; rows is a constant.
   template <class F>
-  void with_plane(int64_t page, int64_t index, int64_t begin, int64_t end, F work) {
-    const std::byte* rows = plane(page, index);
-    const bool whole = head_dim_ == row_;  // without padding
-    if (kv_.dtype == DType::kF32 && whole) return work(FloatPlane{reinterpret_cast<const float*>(rows), row_});
-    if (size_ <= W::kRows && kv_.dtype == DType::kF16 && whole) return work(HalfPlane{rows, bytes_});
-    if (size_ <= W::kRows && kv_.dtype == DType::kI8 && whole) {
-      return work(CodePlane{rows, bytes_, kv_scales_offset(head_dim_)});
+  void for_rows(F work) const {
+    int64_t n = 0;
+    for (; n + kAttentionRowsAtOnce <= size_; n += kAttentionRowsAtOnce)
+      work(std::integral_constant<int, kAttentionRowsAtOnce>(), n);
+    for (; n + 2 <= size_; n += 2) work(std::integral_constant<int, 2>(), n);
+    for (; n < size_; ++n) work(std::integral_constant<int, 1>(), n);
+  }
+
+  // Calls work(keys) with keys [begin, end) of a page by column; other keys may be anything.
+  template <class F>
+  void with_keys(const std::byte* rows, int64_t begin, int64_t end, F work) {
+    begin = begin & ~int64_t{15}, end = (end + 15) & ~int64_t{15};
+    if (kv_.dtype == DType::kF32) {
+      words_by_column(rows, bytes_, 0, head_dim_, begin, end, page_);
+      work(FloatKeys{page_});
+    } else if (kv_.dtype == DType::kF16) {
+      auto* columns = reinterpret_cast<uint16_t*>(columns_);
+      halves_by_column(rows, bytes_, head_dim_, begin, end, columns);
+      work(HalfKeys{columns});
+    } else {
+      words_by_column(rows, bytes_, 0, bytes_ / 4, begin, end, columns_);
+      work(CodeKeys{columns_, columns_ + kv_scales_offset(head_dim_) / 4 * kKvPageSize});
+    }
+  }
+
+  // Calls work(values) with rows [begin, end) of a page; other rows may hold anything.
+  template <class F>
+  void with_values(const std::byte* rows, int64_t begin, int64_t end, F work) {
+    const int64_t scales = kv_scales_offset(head_dim_);
+    if (kv_.dtype == DType::kI8) words_by_column(rows, bytes_, scales / 4, bytes_ / 4, 0, kKvPageSize, columns_);
+    const float* by_column = columns_ + scales / 4 * kKvPageSize;
+    if (direct_) {
+      if (kv_.dtype == DType::kF32) return work(FloatValues<false>{rows, bytes_, nullptr});
+      if (kv_.dtype == DType::kF16) return work(HalfValues{rows, bytes_});
+      return work(CodeValues{rows, bytes_, by_column});
     }
     for (int64_t j = begin; j < end; ++j) {
-      avx2::load_row(kv_.dtype, rows + j * bytes_, head_dim_, row_, page_ + j * row_);
+      float* out = page_ + j * row_;
+      if (kv_.dtype != DType::kI8) {
+        avx2::load_row(kv_.dtype, rows + j * bytes_, head_dim_, row_, out);
+        continue;
+      }
+      const auto* codes = reinterpret_cast<const int8_t*>(rows + j * bytes_);
+      for (int64_t d = 0; d < head_dim_; ++d) out[d] = static_cast<float>(codes[d]) * W::kValueUnit;
+      std::fill(out + head_dim_, out + row_, 0.0f);
     }
-    work(FloatPlane{page_, row_});
+    if (kv_.dtype != DType::kI8)
+      return work(FloatValues<false>{reinterpret_cast<const std::byte*>(page_), 4 * row_, nullptr});
+    work(FloatValues<true>{reinterpret_cast<const std::byte*>(page_), 4 * row_, by_column});
   }
 
-  // The places of a page that starts at position `start` which query row n sees.
-  int64_t begin_of(int64_t n, int64_t start) const { return std::max<int64_t>(first_[n] - start, 0); }
-  int64_t end_of(int64_t n, int64_t start) const { return std::min(last_[n] + 1 - start, kKvPageSize); }
-
-  // Query rows from n on that can be worked on at once: W::kRows that see the same places of the page, or 1.
-  int64_t together(int64_t n, int64_t start) const {
-    if (n + W::kRows > size_) return 1;
-    for (int64_t i = n + 1; i < n + W::kRows; ++i) {
-      if (begin_of(i, start) != begin_of(n, start) || end_of(i, start) != end_of(n, start)) return 1;
-    }
-    return W::kRows;
+  // The places of `size` from position `start` on which query row n sees.
+  int64_t begin_of(int64_t n, int64_t start, int64_t size) const {
+    return std::min(std::max<int64_t>(first_[n] - start, 0), size);
+  }
+  int64_t end_of(int64_t n, int64_t start, int64_t size) const {
+    return std::min(std::max<int64_t>(last_[n] + 1 - start, 0), size);
   }
 
   template <int kRows, class P>
-  void multiply_keys(int64_t n, const P& keys, int64_t start) {
-    const int64_t end = end_of(n, start);
-    for (int64_t j = begin_of(n, start) / W::kKeys * W::kKeys; j < end; j += W::kKeys) {
-      dot_keys<W, kRows>(queries_ + n * row_, row_, keys, j, weights_ + n * kKvPageSize + j);
+  [[gnu::noinline]] void multiply_keys(int64_t n, const P& keys, int64_t start) {
+    constexpr int kVectors = W::template kVectors<kRows>, kWide = kVectors * W::kLanes;
+    int64_t begin = kKvPageSize, end = 0;
+    for (int64_t i = n; i < n + kRows; ++i) {
+      begin = std::min(begin, begin_of(i, start, kKvPageSize)), end = std::max(end, end_of(i, start, kKvPageSize));
+    }
+    float* scores = weights_ + n * kAttentionStep + start % kAttentionStep;
+    for (int64_t j = begin / kWide * kWide; j < end; j += kWide) {
+      dot_keys<W, kRows, kVectors>(queries_ + n * row_, row_, head_dim_, keys, j, scores);
     }
   }
 
-  // Turns scores into weights against the largest score so far. Places the row does not see get weight 0 from a score
-  // of -infinity, whatever lies there.
-  void weigh(int64_t n, int64_t start) {
-    const int64_t begin = begin_of(n, start), end = end_of(n, start);
-    if (begin >= end) return;
-    float* weights = weights_ + n * kKvPageSize;
+  // Turns the scores of a step into weights against the largest score so far. Places a row does not see get weight 0
+  // from a score of -infinity, whatever lies there.
+  template <int kRows>
+  [[gnu::noinline]] void weigh(int64_t n, int64_t start) {
     const __m256 scale = _mm256_set1_ps(scale_), none = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
     const __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    __m256 scores[kKvPageSize / 8];
-    __m256 top = none;
-    for (int64_t j = 0; j < kKvPageSize; j += 8) {
-      scores[j / 8] = none;
-      if (j + 8 <= begin || j >= end) continue;
-      const __m256 s = _mm256_mul_ps(_mm256_load_ps(weights + j), scale);
-      const __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(begin - j)), places);
-      const __m256i inside = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(end - j)), places);
-      const __m256i seen = _mm256_andnot_si256(below, inside);
-      scores[j / 8] = _mm256_blendv_ps(none, s, _mm256_castsi256_ps(seen));
-      top = _mm256_max_ps(top, scores[j / 8]);
+    float change[4] = {};
+    for (int i = 0; i < kRows; ++i) {
+      const int64_t begin = begin_of(n + i, start, kAttentionStep), end = end_of(n + i, start, kAttentionStep);
+      if (begin >= end) continue;
+      float* weights = weights_ + (n + i) * kAttentionStep;
+      __m256 top = none;
+      for (int64_t j = begin & ~int64_t{7}; j < end; j += 8) {
+        __m256 s = _mm256_mul_ps(_mm256_load_ps(weights + j), scale);
+        if (j < begin || j + 8 > end) {
+          const __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(begin - j)), places);
+          const __m256i inside = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(end - j)), places);
+          s = _mm256_blendv_ps(none, s, _mm256_castsi256_ps(_mm256_andnot_si256(below, inside)));
+        }
+        top = _mm256_max_ps(top, s);
+        _mm256_store_ps(weights + j, s);
+      }
+      const float largest = std::max(largest_[n + i], avx2::max_lanes(top));
+      change[i] = largest_[n + i] - largest;
+      largest_[n + i] = largest;
     }
-    const float largest = std::max(largest_[n], avx2::max_lanes(top));
-    const __m256 most = _mm256_set1_ps(largest);
-    const __m256 correction = avx2::exp(_mm256_sub_ps(_mm256_set1_ps(largest_[n]), most));
-    for (int64_t j = 0; j < kKvPageSize; j += 8) {
-      scores[j / 8] = avx2::exp(_mm256_sub_ps(scores[j / 8], most));
-      _mm256_store_ps(weights + j, scores[j / 8]);
+    const __m128 changes = _mm_setr_ps(change[0], change[1], change[2], change[3]);
+    alignas(32) float corrections[8];
+    _mm256_store_ps(corrections, avx2::exp(_mm256_castps128_ps256(changes)));
+    for (int i = 0; i < kRows; ++i) {
+      correction_[n + i] = corrections[i];
+      const int64_t begin = begin_of(n + i, start, kAttentionStep), end = end_of(n + i, start, kAttentionStep);
+      const __m256 most = _mm256_set1_ps(largest_[n + i]);
+      float* weights = weights_ + (n + i) * kAttentionStep;
+      __m256 added = _mm256_setzero_ps();
+      for (int64_t j = begin & ~int64_t{7}; j < end; j += 8) {
+        const __m256 w = avx2::exp(_mm256_sub_ps(_mm256_load_ps(weights + j), most));
+        _mm256_store_ps(weights + j, w);
+        added = _mm256_add_ps(added, w);
+      }
+      float* totals = totals_ + 8 * (n + i);
+      _mm256_store_ps(totals, _mm256_fmadd_ps(_mm256_load_ps(totals), _mm256_set1_ps(corrections[i]), added));
     }
-    const __m256 added = _mm256_add_ps(_mm256_add_ps(scores[0], scores[1]), _mm256_add_ps(scores[2], scores[3]));
-    _mm256_store_ps(totals_ + 8 * n, _mm256_fmadd_ps(_mm256_load_ps(totals_ + 8 * n), correction, added));
-    largest_[n] = largest;
-    correction_[n] = _mm256_cvtss_f32(correction);
   }
 
+  // Places that all kRows rows see are added for all at once, those before and after row by row: what a row does not
+  // see may be NaN, which no weight makes harmless.
   template <int kRows, class P>
   void accumulate(int64_t n, const P& values, int64_t start) {
-    const int64_t begin = begin_of(n, start), end = end_of(n, start);
+    int64_t begin = 0, end = kKvPageSize;
+    for (int64_t i = n; i < n + kRows; ++i) {
+      begin = std::max(begin, begin_of(i, start, kKvPageSize)), end = std::min(end, end_of(i, start, kKvPageSize));
+    }
+    if (begin >= end) {
+      for (int64_t i = n; i < n + kRows; ++i)
+        add_places<1>(i, values, start, begin_of(i, start, kKvPageSize), end_of(i, start, kKvPageSize));
+      return;
+    }
+    if constexpr (kRows > 1) {
+      for (int64_t i = n; i < n + kRows; ++i) add_places<1>(i, values, start, begin_of(i, start, kKvPageSize), begin);
+    }
+    add_places<kRows>(n, values, start, begin, end);
+    if constexpr (kRows > 1) {
+      for (int64_t i = n; i < n + kRows; ++i) add_places<1>(i, values, start, end, end_of(i, start, kKvPageSize));
+    }
+  }
+
+  // The first places that a row adds correct its sums.
+  template <int kRows, class P>
+  [[gnu::noinline]] void add_places(int64_t n, const P& values, int64_t start, int64_t begin, int64_t end) {
     if (begin >= end) return;
-    const float *weights = weights_ + n * kKvPageSize, *corrections = correction_ + n;
+    constexpr int kVectors = W::template kVectors<kRows>, kWide = kVectors * W::kLanes;
     float* sums = sums_ + n * row_;
-    constexpr int kVectors = W::kVectors, kWide = kVectors * W::kLanes;
-    int64_t d = 0;
-    for (; d + kWide <= row_; d += kWide) {
-      add_values<W, kRows, kVectors>(values, d, weights, begin, end, corrections, sums, row_);
+    for (int64_t group = 0; group < row_; group += kKvGroup) {
+      const float* weights = weights_ + n * kAttentionStep + start % kAttentionStep;
+      int64_t distance = kAttentionStep;
+      if constexpr (P::kScaled) {
+        const float* scales = values.scales + group / kKvGroup * kKvPageSize;
+        for (int64_t j = 0; j < kKvPageSize; j += W::kLanes) {
+          const typename W::Floats scale = W::load(scales + j);
+#pragma GCC unroll 4
+          for (int r = 0; r < kRows; ++r) {
+            W::store(scaled_ + r * kKvPageSize + j, W::mul(W::load(weights + r * distance + j), scale));
+          }
+        }
+        weights = scaled_, distance = kKvPageSize;
+      }
+      const int64_t last = std::min(row_, group + kKvGroup);
+      int64_t d = group;
+      for (; d + kWide <= last; d += kWide) {
+        add_values<W, kRows, kVectors>(values, d, weights, distance, begin, end, correction_ + n, sums, row_);
+      }
+      for (; d < last; d += W::kLanes) {
+        add_values<W, kRows, 1>(values, d, weights, distance, begin, end, correction_ + n, sums, row_);
+      }
     }
-    for (; d < row_; d += W::kLanes) {
-      add_values<W, kRows, 1>(values, d, weights, begin, end, corrections, sums, row_);
-    }
+    std::fill(correction_ + n, correction_ + n + kRows, 1.0f);
   }
 
   void write(int64_t n) const {
-    const __m256 total = _mm256_set1_ps(avx2::sum_lanes(_mm256_load_ps(totals_ + 8 * n)));
-    float* y = y_.row<float>(token_[n]) + head_[n] * head_dim_;
-    for (int64_t d = 0; d < head_dim_; d += 8) {
-      avx2::store_part(y + d, head_dim_ - d, _mm256_div_ps(_mm256_load_ps(sums_ + n * row_ + d), total));
+    const float unit = kv_.dtype == DType::kI8 ? W::kValueUnit : 1.0f;
+    const __m256 total = _mm256_set1_ps(avx2::sum_lanes(_mm256_load_ps(totals_ + 8 * n)) * unit);
+    float *y = y_.row<float>(token_[n]) + head_[n] * head_dim_, *sums = sums_ + n * row_;
+    for (int64_t d = 0; d < row_; d += 8) _mm256_store_ps(sums + d, _mm256_div_ps(_mm256_load_ps(sums + d), total));
+    if (W::kInterleaved && direct_ && kv_.dtype == DType::kI8) {
+      for (int64_t d = 0; d < head_dim_; d += kKvGroup) store_in_order(sums + d, y + d);
+    } else {
+      std::memcpy(y, sums, static_cast<size_t>(4 * head_dim_));
     }
   }
 
   const TensorView &q_, &kv_, &y_;
   int64_t head_dim_, row_, bytes_;
+  bool direct_;  // values are read from the cache; else through page_
   float scale_;
-  float *queries_, *sums_, *page_, *weights_, *totals_;  // scratch: kernels/attention.h
-  int64_t size_ = 0;                                     // query rows in the block
+  float *queries_, *sums_, *page_, *columns_, *weights_, *scaled_, *totals_;  // scratch: kernels/attention.h
+  int64_t size_ = 0;                                                          // query rows in the block
   int64_t token_[kAttentionQueries], head_[kAttentionQueries], first_[kAttentionQueries], last_[kAttentionQueries];
   float largest_[kAttentionQueries], correction_[kAttentionQueries];
 };

@@ -462,14 +462,16 @@ Case attention_case(Random& random, const AttentionShape& shape) {
   c.out = {output(q.type)};
   c.attrs = {{"heads", heads}, {"kv_heads", kv_heads}, {"head_dim", head_dim}, {"scale", scale}, {"window", window}};
 
-  // A score has head_dim/8 + 4 roundings of terms that sum to at most |q|.|k|; softmax turns a score error e into a
-  // relative error 2e of each weight; weights and sums add 3 roundings a page and one a position; values are at most
-  // `largest`.
+  // A score is a sum over groups of 32 elements, in order within each and over them: at most 32 + head_dim/32 + 4
+  // roundings of terms that sum to at most |q|.|k|; softmax turns a score error e into a relative error 2e of each
+  // weight; weights and sums add 3 roundings a page and one a position; values are at most `largest`.
   const std::vector<float> qs = values(q), kvs = read(kv.type, kv.bytes);
   // Tensor cores take q, the weights and (of caches that are not f16) keys and values rounded to f16, of i8 the scale
   // and the product.
   constexpr double half = 0x1p-11;
   const double kv_error = dtype == DType::kF16 ? 0 : dtype == DType::kF32 ? half : 2.1 * half;
+  const double roundings =
+      static_cast<double>(std::min(head_dim, kKvGroup)) + static_cast<double>(head_dim) / kKvGroup + 6;
   std::vector<double> bound(qs.size()), bound_cuda(qs.size());
   for (int64_t i = 0; i < t; ++i) {
     for (int64_t h = 0; h < heads; ++h) {
@@ -486,7 +488,7 @@ Case attention_case(Random& random, const AttentionShape& shape) {
           terms += std::fabs(static_cast<double>(qs[static_cast<size_t>((i * heads + h) * head_dim + d)]) * key[d]);
           largest = std::max<double>(largest, std::fabs(value[d]));
         }
-        score_error = std::max(score_error, u * (static_cast<double>(head_dim) / 8 + 6) * terms * scale);
+        score_error = std::max(score_error, u * roundings * terms * scale);
         score_error_cuda = std::max(
             score_error_cuda, (half + kv_error + 8 * u * (static_cast<double>(head_dim) / 8 + 2)) * terms * scale);
       }
@@ -508,15 +510,17 @@ std::vector<Case> attention(Random& random) {
                               mixed = {{70, 50}, {9, 1}, {3, 3}};
   std::vector<Case> cases = {attention_case(random, {DType::kF32, 4, 2, 8, 0, {{5, 2}, {3, 1}}})};
   for (const DType dtype : kKvTypes) {
-    for (const AttentionShape& shape : std::initializer_list<AttentionShape>{{dtype, 4, 2, 64, 0, decode},
-                                                                             {dtype, 4, 2, 64, 0, chunk},
-                                                                             {dtype, 8, 1, 32, 5, mixed},
-                                                                             {dtype, 5, 5, 33, 0, mixed},
-                                                                             {dtype, 3, 1, 7, 40, chunk},
-                                                                             {dtype, 2, 2, 80, 0, decode},
-                                                                             {dtype, 40, 1, 48, 32, decode},
-                                                                             {dtype, 2, 1, 128, 0, mixed},
-                                                                             {dtype, 1, 1, 1, 1, mixed}}) {
+    for (const AttentionShape& shape :
+         std::initializer_list<AttentionShape>{{dtype, 4, 2, 64, 0, decode},
+                                               {dtype, 4, 2, 64, 0, chunk},
+                                               {dtype, 8, 1, 32, 5, mixed},
+                                               {dtype, 5, 5, 33, 0, mixed},
+                                               {dtype, 3, 1, 7, 40, chunk},
+                                               {dtype, 2, 2, 80, 0, decode},
+                                               {dtype, 40, 1, 48, 32, decode},
+                                               {dtype, 2, 1, 128, 0, mixed},
+                                               {dtype, 14, 2, 64, 100, {{290, 2}, {140, 11}}},
+                                               {dtype, 1, 1, 1, 1, mixed}}) {
       cases.push_back(attention_case(random, shape));
     }
   }
