@@ -217,7 +217,7 @@ uint32_t Scheduler::Core::prefill_budget() {
     const double demand = (recent_prompt + kGuess * guess) / (recent_generated + guess);
     const double wanted = std::min(kDemandSlack * all * (1 + demand), static_cast<double>(most_step_tokens));
     limit = std::max({cost.most_tokens(stretch * usual), static_cast<uint32_t>(wanted), decodes + kLeastPrefill});
-    if (limit > token_tile) {
+    if (limit > token_tile && limit % token_tile != 0) {
       const uint32_t whole = limit - limit % token_tile, more = computed(limit);
       // A last tile that is seldom wanted would make steps of two lengths.
       const bool seldom = 2 * all * demand < more - all;

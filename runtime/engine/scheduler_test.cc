@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <random>
 #include <set>
@@ -98,6 +99,26 @@ class Rig {
     }
     EXPECT_EQ(scheduler_->stats().pages_used, 0U);
     EXPECT_EQ(scheduler_->stats().running + scheduler_->stats().waiting, 0U);
+  }
+
+  // So many streams, each of which asks again as soon as it is answered: `count` requests, request(1), request(2), ....
+  void serve(uint32_t streams, uint32_t count, const std::function<Request(uint32_t)>& request) {
+    uint32_t submitted = 0;
+    std::set<RequestId> open;
+    while (submitted < count || !open.empty()) {
+      std::erase_if(open, [&](RequestId id) { return outcomes[id].done.has_value(); });
+      while (open.size() < streams && submitted < count) open.insert(submit(request(++submitted)));
+      tick();
+    }
+  }
+  // The longest of 99 % of the times between tokens, as a multiple of their median.
+  double unevenness() const {
+    std::vector<double> gaps;
+    for (const auto& [id, o] : outcomes) {
+      for (size_t i = 1; i < o.times.size(); ++i) gaps.push_back(o.times[i] - o.times[i - 1]);
+    }
+    std::sort(gaps.begin(), gaps.end());
+    return gaps[gaps.size() * 99 / 100] / gaps[gaps.size() / 2];
   }
 
   simulated::World world;
@@ -229,26 +250,12 @@ TEST(Scheduler, PromptsAreWorkedOffAsFastAsTheyAreWanted) {
     Rig rig(shape, options);
     rig.world.step_seconds = 0.0005;
     rig.world.token_seconds = 0.0002;
-    uint32_t submitted = 0;
-    std::map<RequestId, bool> open;
-    while (submitted < 16 * 4 || !open.empty()) {
-      std::erase_if(open, [&](const auto& o) { return rig.outcomes[o.first].done.has_value(); });
-      while (open.size() < 16 && submitted < 16 * 4) {
-        ++submitted;
-        open[rig.submit(ask(text(prompt + submitted % 9, submitted), 120 + submitted % 17))] = true;
-      }
-      rig.tick();
-    }
+    rig.serve(16, 16 * 4, [&](uint32_t n) { return ask(text(prompt + n % 9, n), 120 + n % 17); });
     rig.run();
     rig.expect_answers();
     const SchedulerStats& stats = rig->stats();
     EXPECT_GE(static_cast<double>(stats.generated_tokens) / static_cast<double>(stats.steps), 12) << prompt;
-    std::vector<double> gaps;
-    for (const auto& [id, o] : rig.outcomes) {
-      for (size_t i = 1; i < o.times.size(); ++i) gaps.push_back(o.times[i] - o.times[i - 1]);
-    }
-    std::sort(gaps.begin(), gaps.end());
-    EXPECT_LE(gaps[gaps.size() * 99 / 100], 2 * gaps[gaps.size() / 2]) << prompt;
+    EXPECT_LE(rig.unevenness(), 2) << prompt;
   }
 }
 
@@ -273,24 +280,9 @@ TEST(Scheduler, StepsAreEvenWhenManyStreamsComeAtOnce) {
     rig.world.row_seconds = cost.row;
     for (const uint32_t streams : {1U, 16U, 64U}) {
       rig.outcomes.clear();
-      uint32_t submitted = 0;
-      std::map<RequestId, bool> open;
-      while (submitted < streams * 3 || !open.empty()) {
-        std::erase_if(open, [&](const auto& o) { return rig.outcomes[o.first].done.has_value(); });
-        while (open.size() < streams && submitted < streams * 3) {
-          ++submitted;
-          open[rig.submit(ask(text(250 + submitted * 7 % 34, submitted), 128))] = true;
-        }
-        rig.tick();
-      }
-      std::vector<double> gaps;
-      for (const auto& [id, o] : rig.outcomes) {
-        for (size_t i = 1; i < o.times.size(); ++i) gaps.push_back(o.times[i] - o.times[i - 1]);
-      }
-      std::sort(gaps.begin(), gaps.end());
-      if (streams < 64) continue;
-      EXPECT_LE(gaps[gaps.size() * 99 / 100], 1.9 * gaps[gaps.size() / 2]) << cost.step;
+      rig.serve(streams, streams * 3, [](uint32_t n) { return ask(text(250 + n * 7 % 34, n), 128); });
     }
+    EXPECT_LE(rig.unevenness(), 1.9) << cost.step;  // of the 64
   }
 }
 
@@ -311,16 +303,7 @@ TEST(Scheduler, StepsWithPromptsFillTheirTiles) {
     rig.world.step_seconds = 0.004;
     rig.world.token_seconds = 0.0001;
     rig.world.token_tile = tile;
-    uint32_t submitted = 0;
-    std::map<RequestId, bool> open;
-    while (submitted < 64 * 4 || !open.empty()) {
-      std::erase_if(open, [&](const auto& o) { return rig.outcomes[o.first].done.has_value(); });
-      while (open.size() < 64 && submitted < 64 * 4) {
-        ++submitted;
-        open[rig.submit(ask(text(250 + submitted * 7 % 34, submitted), 120 + submitted % 17))] = true;
-      }
-      rig.tick();
-    }
+    rig.serve(64, 64 * 4, [](uint32_t n) { return ask(text(250 + n * 7 % 34, n), 120 + n % 17); });
     rig.expect_answers();
     // Between the first answers and the last requests, steps with prompts.
     double used = 0, tiles = 0;
@@ -333,12 +316,7 @@ TEST(Scheduler, StepsWithPromptsFillTheirTiles) {
     }
     EXPECT_GE(used, 0.95 * tile * tiles) << tile;
     EXPECT_GE(static_cast<double>(rig->stats().generated_tokens) / static_cast<double>(steps), 48) << tile;
-    std::vector<double> gaps;
-    for (const auto& [id, o] : rig.outcomes) {
-      for (size_t i = 1; i < o.times.size(); ++i) gaps.push_back(o.times[i] - o.times[i - 1]);
-    }
-    std::sort(gaps.begin(), gaps.end());
-    EXPECT_LE(gaps[gaps.size() * 99 / 100], 2 * gaps[gaps.size() / 2]) << tile;
+    EXPECT_LE(rig.unevenness(), 2) << tile;
   }
 }
 
