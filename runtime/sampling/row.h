@@ -20,6 +20,15 @@ inline bool more_likely(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
 }
 
+// What is kept of a row of logits so that most tokens can be chosen without it.
+struct Shortlist {
+  std::span<const Candidate>
+      candidates;         // the most likely of the row, most likely first; at least one, the largest finite
+  size_t vocab_size = 0;  // logits of the row, none of them NaN or +infinity
+  double sum = 0;         // exp_sum of the whole row, at the temperature of its sampling (unused at 0)
+  double sum_at_one = 0;  // the same at temperature 1
+};
+
 // Index of the largest logit, the first of equals. kBadData for logits that make no distribution: one is NaN or
 // +infinity, or all are -infinity.
 Result<int32_t> most_likely(std::span<const float> logits);

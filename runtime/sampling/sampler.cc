@@ -19,6 +19,26 @@ double random_number(const RowSampling& row, Purpose purpose) {
   return uniform(row.params->seed, row.draw, row.stream, purpose);
 }
 
+constexpr double kNoTotal = -1;
+
+size_t kept_by_top_k(const SampleParams& params, size_t vocab) {
+  return params.top_k == 0 ? vocab : std::min(vocab, static_cast<size_t>(params.top_k));
+}
+
+// Whether top_p is the first to cut, so that its shares are of the whole row.
+bool nucleus_alone(const SampleParams& params, size_t vocab) {
+  return kept_by_top_k(params, vocab) == vocab && params.top_p < 1 && params.typical_p >= 1;
+}
+
+// Tokens of SampledToken::top.
+size_t most_wanted(const RowSampling& row, size_t vocab) {
+  return std::min<size_t>({row.top_logprobs, kMostTopLogprobs, vocab});
+}
+
+bool edits(const RowSampling& row) {
+  return !row.banned.empty() || !row.params->logit_bias.empty() || Penalties::wanted(*row.params);
+}
+
 // What a mirostat sampler of this target begins with: the paper's 2 * tau.
 float mu_of(const RowSampling& row) {
   return row.state == nullptr || row.state->mirostat_mu < 0 ? 2 * row.params->mirostat_tau : row.state->mirostat_mu;
@@ -68,6 +88,46 @@ SampledToken Sampler::sample(std::span<const float> logits, const RowSampling& r
   return sampled;
 }
 
+bool Sampler::may_decide(const RowSampling& row, size_t listed, size_t vocab_size) {
+  const SampleParams& params = *row.params;
+  if (row.logprob && most_wanted(row, vocab_size) > listed) return false;
+  if (row.given >= 0) return true;
+  if (edits(row)) return false;
+  if (params.temperature == 0) return true;
+  if (params.mirostat != 0) return false;
+  const size_t k = kept_by_top_k(params, vocab_size);
+  return k <= listed || (k == vocab_size && params.typical_p >= 1 && (params.top_p < 1 || params.min_p > 0));
+}
+
+std::optional<SampledToken> Sampler::sample(const Shortlist& list, const RowSampling& row) {
+  const SampleParams& params = *row.params;
+  if (!may_decide(row, list.candidates.size(), list.vocab_size)) return std::nullopt;
+  const float largest = list.candidates.front().logit;
+  SampledToken sampled;
+  if (row.given >= 0) {
+    sampled.token = row.given;
+  } else if (params.temperature == 0) {
+    sampled.token = list.candidates.front().token;
+  } else {
+    const std::optional<double> total = gather(list, params);
+    if (!total) return std::nullopt;
+    cut(largest, params, *total);
+    exclude_at_random(row);
+    sampled.token = candidates_[draw(row)].token;
+  }
+  if (!row.logprob) return sampled;
+  const auto chosen = std::find_if(list.candidates.begin(), list.candidates.end(),
+                                   [&](const Candidate& c) { return c.token == sampled.token; });
+  if (chosen == list.candidates.end()) return std::nullopt;
+  const double norm = static_cast<double>(largest) + std::log(list.sum_at_one);
+  const auto logprob = [&](float logit) { return static_cast<float>(static_cast<double>(logit) - norm); };
+  sampled.logprob = logprob(chosen->logit);
+  for (const Candidate& c : list.candidates.first(most_wanted(row, list.vocab_size))) {
+    sampled.top.push_back({c.token, logprob(c.logit)});
+  }
+  return sampled;
+}
+
 Result<int32_t> Sampler::sample(std::span<const float> logits, std::span<const int32_t> history,
                                 const SampleParams& params) {
   TRY(check(params, static_cast<uint32_t>(logits.size())));
@@ -82,7 +142,7 @@ Result<int32_t> Sampler::choose(std::span<const float> logits, const RowSampling
   const SampleParams& params = *row.params;
   TRY_ASSIGN(int32_t best, most_likely(logits));
   if (row.given >= 0) return row.given;
-  if (!row.banned.empty() || !params.logit_bias.empty() || Penalties::wanted(params)) {
+  if (edits(row)) {
     logits = edit(logits, row);
     auto edited = most_likely(logits);
     if (!edited) return bad_data("no token is left to choose from: logit_bias, min_tokens and penalties exclude all");
@@ -94,10 +154,8 @@ Result<int32_t> Sampler::choose(std::span<const float> logits, const RowSampling
   if (params.mirostat != 0) {
     mirostat(logits, largest, params, mu);
   } else {
-    truncate(logits, largest, params);
-    if (params.xtc_probability > 0 && random_number(row, kXtc) < static_cast<double>(params.xtc_probability)) {
-      exclude_top(row);
-    }
+    cut(largest, params, gather(logits, largest, params));
+    exclude_at_random(row);
   }
   const size_t index = draw(row);
   if (params.mirostat != 0 && row.state != nullptr) {
@@ -149,18 +207,17 @@ void Sampler::weigh(float largest, float temperature) {
   }
 }
 
-void Sampler::truncate(std::span<const float> logits, float largest, const SampleParams& params) {
-  const size_t vocab = logits.size();
-  const size_t k = params.top_k == 0 ? vocab : std::min(vocab, static_cast<size_t>(params.top_k));
-  const bool nucleus_alone = k == vocab && params.top_p < 1 && params.typical_p >= 1;
-  double total = 0;
+double Sampler::gather(std::span<const float> logits, float largest, const SampleParams& params) {
+  const size_t vocab = logits.size(), k = kept_by_top_k(params, vocab);
   if (k < vocab) {
     top_k_.find(logits, k, candidates_);
     weigh(largest, params.temperature);
-  } else if (nucleus_alone) {
+    return kNoTotal;
+  }
+  if (nucleus_alone(params, vocab)) {
     // A token below this share cannot be in the nucleus: all such tokens together weigh less than what top_p leaves
     // out. So a sort of the few others does.
-    total = exp_sum(logits, largest, params.temperature);
+    const double total = exp_sum(logits, largest, params.temperature);
     const double share = (1 - static_cast<double>(params.top_p)) * total / static_cast<double>(vocab);
     const double least = static_cast<double>(largest) + static_cast<double>(params.temperature) * std::log(share);
     candidates_.clear();
@@ -171,19 +228,60 @@ void Sampler::truncate(std::span<const float> logits, float largest, const Sampl
     }
     std::sort(candidates_.begin(), candidates_.end(), more_likely);
     weigh(largest, params.temperature);
-  } else {
-    terms_.resize(vocab);
-    exp_sum(logits, largest, params.temperature, terms_.data());
-    weights_.assign(terms_.begin(), terms_.end());
-    candidates_.resize(vocab);
-    for (size_t i = 0; i < vocab; ++i) candidates_[i] = {logits[i], static_cast<int32_t>(i)};
+    return total;
   }
+  terms_.resize(vocab);
+  exp_sum(logits, largest, params.temperature, terms_.data());
+  weights_.assign(terms_.begin(), terms_.end());
+  candidates_.resize(vocab);
+  for (size_t i = 0; i < vocab; ++i) candidates_[i] = {logits[i], static_cast<int32_t>(i)};
+  return kNoTotal;
+}
+
+// Takes the listed for the row where what is cut away later holds all that is not listed.
+std::optional<double> Sampler::gather(const Shortlist& list, const SampleParams& params) {
+  // More than the terms, the sum and the list's sum are rounded by.
+  constexpr double kRounding = 1e-5;
+  const size_t k = kept_by_top_k(params, list.vocab_size);
+  const bool whole = list.candidates.size() == list.vocab_size;
+  if (!whole && k > list.candidates.size() && params.typical_p < 1) return std::nullopt;
+  const float largest = list.candidates.front().logit;
+  candidates_.assign(list.candidates.begin(), list.candidates.end());
+  if (k < list.vocab_size) {
+    if (k > candidates_.size()) return std::nullopt;
+    candidates_.resize(k);
+    weigh(largest, params.temperature);
+    return kNoTotal;
+  }
+  const auto min_p_cuts = [&](double least_likely) {
+    return params.min_p > 0 && least_likely * (1 + kRounding) < static_cast<double>(params.min_p);
+  };
+  if (nucleus_alone(params, list.vocab_size)) {
+    weigh(largest, params.temperature);
+    const double listed = std::accumulate(weights_.begin(), weights_.end(), 0.0);
+    const bool holds = listed * (1 - kRounding) >= static_cast<double>(params.top_p) * list.sum;
+    if (!whole && !holds && !min_p_cuts(weights_.back())) return std::nullopt;
+    return list.sum;
+  }
+  // Without either the draw is by ascending id, with the weights of exp_sum.
+  std::sort(candidates_.begin(), candidates_.end(),
+            [](const Candidate& a, const Candidate& b) { return a.token < b.token; });
+  listed_.clear();
+  for (const Candidate& c : candidates_) listed_.push_back(c.logit);
+  terms_.resize(listed_.size());
+  exp_sum(listed_, largest, params.temperature, terms_.data());
+  if (!whole && !min_p_cuts(static_cast<double>(*std::min_element(terms_.begin(), terms_.end())))) return std::nullopt;
+  weights_.assign(terms_.begin(), terms_.end());
+  return kNoTotal;
+}
+
+void Sampler::cut(float largest, const SampleParams& params, double total) {
   if (params.typical_p < 1) {
     keep_typical(largest, params);
     weigh(largest, params.temperature);
   }
   if (params.top_p < 1) {
-    if (!nucleus_alone) total = std::accumulate(weights_.begin(), weights_.end(), 0.0);
+    if (total < 0) total = std::accumulate(weights_.begin(), weights_.end(), 0.0);
     keep_top_p(params.top_p, total);
   }
   if (params.min_p > 0) {
@@ -252,10 +350,16 @@ void Sampler::keep_top_p(float top_p, double total) {
   weights_.resize(keep);
 }
 
+void Sampler::exclude_at_random(const RowSampling& row) {
+  const SampleParams& params = *row.params;
+  if (params.xtc_probability > 0 && random_number(row, kXtc) < static_cast<double>(params.xtc_probability)) {
+    exclude_top(params.xtc_threshold);
+  }
+}
+
 // XTC: of the tokens that reach the threshold only the least likely stays.
-void Sampler::exclude_top(const RowSampling& row) {
-  const double least =
-      static_cast<double>(row.params->xtc_threshold) * std::accumulate(weights_.begin(), weights_.end(), 0.0);
+void Sampler::exclude_top(float threshold) {
+  const double least = static_cast<double>(threshold) * std::accumulate(weights_.begin(), weights_.end(), 0.0);
   size_t stays = weights_.size();
   for (size_t i = 0; i < weights_.size(); ++i) {
     if (weights_[i] == 0 || weights_[i] < least) continue;
