@@ -112,7 +112,7 @@ Status add_programs(ir::Graph graph, const ModelSpec& spec, const CompileOptions
   for (size_t i = 0; i < list.size(); ++i) {
     progress("programs", i, list.size());
     TRY_ASSIGN(const ir::Graph step, specialize(graph, list[i], options));
-    TRY(add_program(step, list[i], spec, *draft));
+    TRY(add_program(step, list[i], spec, backend, *draft));
   }
   progress("programs", list.size(), list.size());
   return {};

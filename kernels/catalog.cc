@@ -17,6 +17,7 @@ constexpr IndexOperand kRopeIndices[] = {{1, "positions"}};
 constexpr IndexOperand kKvWriteIndices[] = {{3, "slots"}};
 constexpr IndexOperand kRopeKvWriteIndices[] = {{2, "positions"}, {3, "slots"}};
 constexpr IndexOperand kNormQkvIndices[] = {{6, "positions"}, {7, "slots"}};
+constexpr IndexOperand kShortlistIndices[] = {{1, "inverse_temperatures"}};
 constexpr IndexOperand kAttentionIndices[] = {{2, "positions"}, {3, "sequences"}, {4, "block_table"}};
 
 // clang-format off
@@ -47,6 +48,8 @@ constexpr Kernel kKernels[] = {
      ref::check_attention, ref::scratch_attention, ref::cost_attention, -1, kAttentionIndices},
     {"gather_rows", "gather_rows", {ref::gather_rows, nullptr},
      ref::check_gather_rows, nullptr, ref::cost_gather_rows, -1, kGatherIndices},
+    {"shortlist", "", {ref::shortlist, nullptr},
+     ref::check_shortlist, nullptr, ref::cost_shortlist, -1, kShortlistIndices},
 };
 // clang-format on
 

@@ -129,8 +129,13 @@ const Kernel* find_kernel(std::string_view name) {
 
 std::span<const StepInput> step_inputs() {
   static constexpr StepInput kInputs[] = {
-      {"tokens", 1, Symbol::kT}, {"positions", 1, Symbol::kT},   {"sequences", 1, Symbol::kT},
-      {"slots", 1, Symbol::kT},  {"block_table", 2, Symbol::kS}, {"rows", 1, Symbol::kR},
+      {"tokens", 1, Symbol::kT},
+      {"positions", 1, Symbol::kT},
+      {"sequences", 1, Symbol::kT},
+      {"slots", 1, Symbol::kT},
+      {"block_table", 2, Symbol::kS},
+      {"rows", 1, Symbol::kR},
+      {"inverse_temperatures", 1, Symbol::kR, DType::kF32},
   };
   return kInputs;
 }

@@ -100,8 +100,8 @@ struct Cost {
   uint64_t operations = 0;  // multiplications and additions
 };
 
-// An input that holds indices. Only the whole step input of this name may be wired to it (the plan validator refuses
-// anything else), because `check` sees types and cannot prove contents.
+// An input that holds indices, or whatever else the engine says of each row. Only the whole step input of this name may
+// be wired to it (the plan validator refuses anything else), because `check` sees types and cannot prove contents.
 struct IndexOperand {
   int in;
   std::string_view step_input;
@@ -110,7 +110,7 @@ struct IndexOperand {
 // One row of the catalog.
 struct Kernel {
   std::string_view name;               // stable: plans name kernels by it
-  std::string_view op;                 // the IR op it computes
+  std::string_view op;                 // the IR op it computes; empty: none, code generation adds its launches
   std::array<KernelFn, kIsaCount> fn;  // by Isa; [0] is the reference and never null; null: that of the level below
   // Proves that a launch with these types and attributes is safe to run with any operand contents (except indices,
   // which the engine guarantees): counts, dtypes, layouts, shapes, attribute keys, types and ranges. Called on hostile
@@ -136,10 +136,14 @@ KernelFn kernel_fn(const Kernel& kernel, Isa isa);
 //   slots       i32 [T]     where each token's key and value go: page * page_size + place in page
 //   block_table i32 [S, P]  pages of each sequence in order; entries past its length are 0
 //   rows        i32 [R]     tokens of this step whose logits are wanted, ascending
+//   inverse_temperatures
+//               f32 [R]     of rows whose shortlist is wanted (kernels/shortlist.h), 0 for others. Devices fill it from
+//                           what is asked of the rows
 struct StepInput {
   std::string_view name;
   int rank;
   Symbol symbol;  // of dimension 0
+  DType dtype = DType::kI32;
 };
 std::span<const StepInput> step_inputs();
 

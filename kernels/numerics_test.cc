@@ -34,6 +34,7 @@ TEST(Catalog, RowsAreComplete) {
           std::find_if(inputs.begin(), inputs.end(), [&](const StepInput& s) { return s.name == wired->step_input; });
       ASSERT_NE(input, inputs.end()) << wired->step_input;
       EXPECT_EQ(input->rank, t.rank);
+      EXPECT_EQ(input->dtype, t.dtype);
       EXPECT_EQ(input->symbol, t.dim(0).symbol);
     }
   }

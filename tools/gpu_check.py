@@ -68,7 +68,8 @@ class Checks:
         self.running = set()
         self.large = {}  # (model, isa) -> plan, filled while other parts run
         self.large_done = threading.Event()
-        self.environment = {**os.environ, "XDG_CACHE_HOME": str(args.work / "cache")}
+        self.environment = {**os.environ, "XDG_CACHE_HOME": str(args.work / "cache"),
+                            "LLCUDA_CHECK_MODEL": str(self.models / "kjv-7m-Q8_0.gguf")}
 
     # ---- Running programs ----
 

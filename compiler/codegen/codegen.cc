@@ -9,6 +9,7 @@
 #include "ir/type.h"
 #include "kernels/kv_layout.h"
 #include "kernels/quant/formats.h"
+#include "kernels/shortlist.h"
 #include "runtime/base/checked.h"
 #include "runtime/base/escape.h"
 #include "runtime/plan/container.h"
@@ -44,7 +45,7 @@ class Lowering {
     }
   }
 
-  Status run() {
+  Status run(Backend backend) {
     int64_t cache = 0;
     std::map<int64_t, uint32_t> caches;  // place in the plan by `index`
     for (const ir::OpId id : g_.order()) {
@@ -60,6 +61,7 @@ class Lowering {
         return std::move(s).error().in(fmt::format("%{}", op.results[0].name));
       }
     }
+    if (backend == Backend::kGpu && draft_.plan.model.vocab_size <= kMostShortlistVocab) add_shortlists();
     program_.arena_bytes = (program_.arena_bytes + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
     draft_.plan.programs.push_back(std::move(program_));
     return {};
@@ -188,6 +190,24 @@ class Lowering {
     return {};
   }
 
+  // Not an op of the graph: what is kept of the result, not what the model computes.
+  void add_shortlists() {
+    const Operand& logits = operands_.at(g_.result());
+    const auto inputs = step_inputs();
+    const auto row =
+        std::find_if(inputs.begin(), inputs.end(), [](const StepInput& i) { return i.name == "inverse_temperatures"; });
+    TensorType inverse{.dtype = row->dtype, .rank = 1, .dims = {logits.type.dim(0)}}, lists = logits.type;
+    lists.dims[1] = Dim(kShortlistWords);
+    Launch l;
+    l.kernel = find_kernel("shortlist");
+    l.op = draft_.intern("shortlist");
+    l.inputs = {logits,
+                {Space::kInput, static_cast<uint32_t>(row - inputs.begin()), 0, dense_row_bytes(inverse), inverse}};
+    l.outputs = {{Space::kOutput, kShortlists, 0, dense_row_bytes(lists), lists}};
+    program_.launches.push_back(std::move(l));
+    program_.has_shortlists = true;
+  }
+
   static bool is_reserved(std::string_view attr) {
     for (const ir::AttrDef& d : ir::reserved_attrs()) {
       if (d.name == attr) return true;
@@ -289,8 +309,9 @@ Result<PlanDraft> begin_plan(const ir::Graph& g, const ModelSpec& spec, const Pl
   return draft;
 }
 
-Status add_program(const ir::Graph& graph, const StepSizes& sizes, const ModelSpec& spec, PlanDraft& draft) {
-  return Lowering(graph, sizes, spec, draft).run();
+Status add_program(const ir::Graph& graph, const StepSizes& sizes, const ModelSpec& spec, Backend backend,
+                   PlanDraft& draft) {
+  return Lowering(graph, sizes, spec, draft).run(backend);
 }
 
 }  // namespace ll

@@ -36,7 +36,9 @@ Result<PlanDraft> begin_plan(const ir::Graph& graph, const ModelSpec& spec, cons
 
 // Appends one program. `graph` is specialised for `sizes`: symbols bounded, kernels chosen, arena offsets given
 // (attributes kernel, offset, row_bytes). Weights are looked up in `spec` by name and entered in the plan's table in
-// the order the graph names them.
-Status add_program(const ir::Graph& graph, const StepSizes& sizes, const ModelSpec& spec, PlanDraft& draft);
+// the order the graph names them. A GPU's programs end with the shortlists of the logits (kernels/shortlist.h), unless
+// the vocabulary is too large for them.
+Status add_program(const ir::Graph& graph, const StepSizes& sizes, const ModelSpec& spec, Backend backend,
+                   PlanDraft& draft);
 
 }  // namespace ll

@@ -10,10 +10,12 @@
 
 #include "compiler/codegen/nvrtc.h"
 #include "compiler/codegen/targets.h"
+#include "kernels/cuda/families.h"
 #include "kernels/cuda/linear_shapes.h"
 #include "kernels/cuda/prologue.h"
 #include "kernels/quant/formats.h"
 #include "kernels/quant/tile8.h"
+#include "kernels/shortlist.h"
 #include "runtime/plan/cubin.h"
 
 namespace ll {
@@ -130,6 +132,33 @@ TEST(Sass, ProductsOfModelsSpillNothing) {
           EXPECT_LE(s.shared, 48u << 10);
           EXPECT_LE(s.registers * launch.instance.threads * launch.instance.blocks_per_sm, 64 << 10);
         }
+      }
+    }
+  }
+}
+
+TEST(Sass, ShortlistsSpillNothing) {
+  for (const cuda::Target& t : {target("t4"), target("sm_90")}) {
+    const auto opened = Nvrtc::open("", t.sm);
+    if (!opened) GTEST_SKIP() << opened.error().message;
+    for (const int64_t vocab : {32000, 128256, 151657, 1 << 20}) {
+      const Dim rows(Symbol::kR, 64);
+      const TensorType in[] = {{.rank = 2, .dims = {rows, Dim(vocab)}}, {.rank = 1, .dims = {rows}}};
+      const TensorType out[] = {{.rank = 2, .dims = {rows, Dim(kShortlistWords)}}};
+      const int64_t row_bytes[] = {4 * vocab, 4};
+      std::vector<cuda::KernelLaunch> launches;
+      ASSERT_TRUE(cuda::lower_shortlist({{in, out, {}}, row_bytes}, t, {}, launches));
+      for (const cuda::KernelLaunch& launch : launches) {
+        SCOPED_TRACE(fmt::format("{} of {} for {}", launch.instance.function, vocab, t.name));
+        const Static s = compile(**opened, launch.instance, t);
+        if (std::getenv("LLCUDA_PRINT") != nullptr) {
+          fmt::print("| {} | {} | {} | {} | {} | {} |\n", launch.instance.function, vocab, t.name, s.registers,
+                     s.shared, s.sass.instructions);
+        }
+        EXPECT_GT(s.registers, 0);
+        EXPECT_EQ(s.local, 0u);
+        EXPECT_EQ(s.sass.local_accesses, 0);
+        EXPECT_LE(s.shared, 48u << 10);
       }
     }
   }

@@ -23,6 +23,7 @@ struct IntactGpu {
   GpuTarget& emulated() { return plan.gpu_targets[0]; }
   GpuTarget& target() { return plan.gpu_targets[1]; }
   GpuKernel& kernel() { return target().kernels[1]; }
+  Launch& lists() { return plan.programs[1].launches[11]; }
   GpuNode& node() { return target().programs[1][2][1]; }
   Status validate() const {
     const std::vector<std::byte> metadata = encode_metadata(plan);
@@ -70,8 +71,8 @@ constexpr GpuCase kGpuCases[] = {
     {"fewer programs", [](IntactGpu& p) { p.target().programs.pop_back(); }, "1 programs, expected 2"},
     {"more programs", [](IntactGpu& p) { p.target().programs.push_back(p.target().programs[0]); },
      "3 programs, expected 2"},
-    {"fewer launches", [](IntactGpu& p) { p.target().programs[1].pop_back(); }, "10 launches, expected 11"},
-    {"more launches", [](IntactGpu& p) { p.target().programs[1].emplace_back(); }, "12 launches, expected 11"},
+    {"fewer launches", [](IntactGpu& p) { p.target().programs[1].pop_back(); }, "11 launches, expected 12"},
+    {"more launches", [](IntactGpu& p) { p.target().programs[1].emplace_back(); }, "13 launches, expected 12"},
     {"no nodes", [](IntactGpu& p) { p.target().programs[1][4].clear(); }, "launch 4: 0 nodes"},
     {"too many nodes", [](IntactGpu& p) { p.target().programs[1][4].resize(17); }, "17 nodes"},
 
@@ -137,6 +138,23 @@ constexpr GpuCase kGpuCases[] = {
      "in layout x16, which GPUs do not read"},
     {"slice not aligned for GPUs", [](IntactGpu& p) { p.plan.programs[1].launches[6].inputs[0].row_bytes = 388; },
      "multiple of 16"},
+    {"shortlists of another width", [](IntactGpu& p) { p.lists().outputs[0].type.dims[1] = Dim(131); },
+     "expected shortlists as f32[R,132]"},
+    {"shortlists of tokens", [](IntactGpu& p) { p.lists().outputs[0].type.dims[0] = Dim(Symbol::kT, 4); },
+     "expected shortlists as f32[R,132]"},
+    {"shortlists twice", [](IntactGpu& p) { p.plan.programs[1].launches.push_back(p.lists()); },
+     "shortlists are written twice"},
+    {"shortlists of other rows", [](IntactGpu& p) { p.lists().inputs[0] = p.plan.programs[1].launches[8].outputs[0]; },
+     "expected kernel shortlist of the logits"},
+    {"shortlists before the logits", [](IntactGpu& p) { std::swap(p.lists(), p.plan.programs[1].launches[10]); },
+     "reads the logits before"},
+    {"shortlists read", [](IntactGpu& p) { p.lists().inputs[0] = p.lists().outputs[0]; }, "expected output 0 as"},
+    {"shortlists of temperatures that are integers", [](IntactGpu& p) { p.lists().inputs[1].type.dtype = DType::kI32; },
+     "step input inverse_temperatures as i32[R<=4], expected f32[R]"},
+    {"shortlists of row numbers as temperatures", [](IntactGpu& p) { p.lists().inputs[1].index = 5; },
+     "step input rows as f32"},
+    {"a third output", [](IntactGpu& p) { p.lists().outputs[0].index = 2; }, "output 2 is"},
+
     {"more operands than a kernel takes",
      [](IntactGpu& p) { p.plan.programs[1].launches[1].inputs.assign(60, p.plan.programs[1].launches[1].inputs[0]); },
      "60 inputs"},

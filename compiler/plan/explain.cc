@@ -45,7 +45,7 @@ std::string operand_text(const Plan& plan, const Operand& o) {
     case Space::kKv:
       return fmt::format("kv{}", o.index);
     case Space::kOutput:
-      return fmt::format("logits {}", check::describe(o.type));
+      return fmt::format("{} {}", output_name(o.index), check::describe(o.type));
     case Space::kArena:
       break;
   }
@@ -119,7 +119,7 @@ std::string arena_text(const Launch& l) {
   std::string text;
   for (const Operand& o : l.outputs) {
     if (o.space == Space::kArena) text += fmt::format("{}@{}", text.empty() ? "" : " ", o.offset);
-    if (o.space == Space::kOutput) text += fmt::format("{}logits", text.empty() ? "" : " ");
+    if (o.space == Space::kOutput) text += fmt::format("{}{}", text.empty() ? "" : " ", output_name(o.index));
   }
   return text.empty() ? "-" : text;
 }

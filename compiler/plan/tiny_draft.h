@@ -6,6 +6,7 @@
 #include "compiler/plan/draft.h"
 #include "kernels/kv_layout.h"
 #include "kernels/quant/formats.h"
+#include "kernels/shortlist.h"
 #include "runtime/plan/container.h"
 #include "runtime/plan/crafted_cubin.h"
 #include "runtime/plan/repack.h"
@@ -91,7 +92,7 @@ class TinyBuilder {
   }
   Operand input(uint32_t i) const {
     const StepInput& s = step_inputs()[i];
-    TensorType t{.dtype = DType::kI32, .rank = s.rank};
+    TensorType t{.dtype = s.dtype, .rank = s.rank};
     const int64_t most = s.symbol == Symbol::kT   ? p_.max_tokens
                          : s.symbol == Symbol::kR ? p_.max_rows
                                                   : p_.max_sequences;
@@ -145,6 +146,10 @@ class TinyBuilder {
     launch("gather_rows", "last", {x, input(5)}, {last});
     launch("quantize", "codes", {last}, {codes});
     launch("linear_q8", "logits", {codes, weight(7)}, {logits});
+    if (d_.plan.backend == Backend::kGpu) {
+      const Operand lists{Space::kOutput, kShortlists, 0, 4 * kShortlistWords, rows(Symbol::kR, kShortlistWords)};
+      launch("shortlist", "shortlist", {logits, input(6)}, {lists});
+    }
     d_.plan.programs.push_back(std::move(p_));
   }
 

@@ -19,7 +19,7 @@ Status infer_input(const OpSpec& s, std::vector<TensorType>& results) {
     for (const StepInput& i : inputs) names += fmt::format("{}{}", names.empty() ? "" : ", ", i.name);
     return bad_data("input: name is \"{}\", expected one of {}", name, names);
   }
-  TensorType t{.dtype = DType::kI32, .rank = row->rank, .dims = {Dim(row->symbol, 0)}};
+  TensorType t{.dtype = row->dtype, .rank = row->rank, .dims = {Dim(row->symbol, 0)}};
   if (!s.declared.empty()) {
     // Bounds of symbols and the columns of the block table are free: a bucket or a plan sets them.
     TensorType given = s.declared[0];

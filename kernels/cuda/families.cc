@@ -34,6 +34,7 @@ constexpr Family kFamilies[] = {
     {"norm_gated_linear_quantize", lower_norm_gated_linear_quantize},
     {"quantize_linear", lower_quantize_linear},
     {"quantize_linear_add", lower_quantize_linear_add},
+    {"shortlist", lower_shortlist},
 };
 
 }  // namespace

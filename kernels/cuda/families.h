@@ -46,4 +46,7 @@ Status lower_rope(const PlacedLaunch&, const Target&, const Tuning&, std::vector
 Status lower_kv_write(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
 Status lower_rope_kv_write(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
 
+// shortlist.cc
+Status lower_shortlist(const PlacedLaunch&, const Target&, const Tuning&, std::vector<KernelLaunch>&);
+
 }  // namespace ll::cuda

@@ -70,4 +70,9 @@ Status check_gather_rows(const LaunchSpec& spec);
 Cost cost_gather_rows(const LaunchSpec& spec);
 void gather_rows(const KernelCall& call);
 
+// The most likely tokens of each row of logits and what the row weighs: kernels/shortlist.h
+Status check_shortlist(const LaunchSpec& spec);
+Cost cost_shortlist(const LaunchSpec& spec);
+void shortlist(const KernelCall& call);
+
 }  // namespace ll::ref

@@ -12,6 +12,7 @@
 #include "kernels/quant/q8a.h"
 #include "kernels/quant/tile8.h"
 #include "kernels/rope.h"
+#include "kernels/shortlist.h"
 
 namespace ll::numerics {
 namespace {
@@ -315,6 +316,83 @@ std::vector<Case> gather_rows(Random& random) {
   return cases;
 }
 
+// One row of logits of each kind that decides something.
+std::vector<float> logits_of(Random& random, size_t kind, int64_t vocab) {
+  std::normal_distribution<float> normal(0, 3);
+  std::vector<float> row(static_cast<size_t>(vocab));
+  const auto at = [&](uint64_t place) -> float& { return row[place % row.size()]; };
+  for (size_t i = 0; i < row.size(); ++i) {
+    const float n = normal(random), place = static_cast<float>(i) / 64;
+    const float values[] = {n,
+                            1.5F,
+                            std::round(n),
+                            random() % 50 == 0 ? n : -INFINITY,
+                            -INFINITY,
+                            place,
+                            -place,
+                            random() % 2 == 0 ? 0.0F : -0.0F,
+                            std::min(n, -1.0F)};
+    row[i] = values[kind < std::size(values) ? kind : 0];
+  }
+  // The likeliest last, ties with it far apart, and what makes no distribution.
+  if (kind == 8) at(row.size() - 1) = at(0) = at(row.size() / 2) = 30;
+  if (kind == 9) at(random()) = NAN;
+  if (kind == 10) at(random()) = -NAN, at(7) = INFINITY;
+  if (kind == 11) at(random()) = INFINITY;
+  return row;
+}
+constexpr size_t kLogitsKinds = 12;
+
+std::vector<Case> shortlist(Random& random) {
+  std::vector<Case> cases;
+  const std::vector<float> asked = {1, 0.6F, 4, 1e30F, 1e-3F, 1.25F, 2}, unasked = {0, NAN, INFINITY, -1, 1};
+  const auto add = [&](int64_t vocab, const std::vector<size_t>& kinds, const std::vector<float>& scales,
+                       int64_t extra = 0) {
+    const Dim rows(Symbol::kR, static_cast<int64_t>(kinds.size()));
+    Tensor x{type(DType::kF32, {rows, vocab}), 0, {}}, inverse{type(DType::kF32, {rows}), 0, {}};
+    std::vector<double> bound;
+    for (size_t r = 0; r < kinds.size(); ++r) {
+      const std::vector<float> row = logits_of(random, kinds[r], vocab);
+      const float scale = scales[r % scales.size()];
+      for (const auto& [values, to] : {std::pair<std::span<const float>, Tensor*>{row, &x}, {{&scale, 1}, &inverse}}) {
+        to->bytes.insert(to->bytes.end(), std::as_bytes(values).begin(), std::as_bytes(values).end());
+      }
+      // Ids and logits are exact. A term of a sum carries 4 roundings of its exponent, each worth as much as the
+      // exponent itself, two functions of 6 u and the 40 additions on its way; below e^-87 it is dropped.
+      std::vector<double> words(kShortlistWords, 0);
+      const double largest = *std::max_element(row.begin(), row.end());
+      for (const auto& [word, factor] :
+           {std::pair{kShortlistSum, static_cast<double>(scale)}, {kShortlistSumAtOne, 1}}) {
+        double error = static_cast<double>(vocab) * 1e-37;
+        for (const float l : row) {
+          const double below = (largest - l) * factor, term = std::exp(-below);
+          if (term > 0) error += u * term * (60 + 4 * below);
+        }
+        words[static_cast<size_t>(word)] = std::isfinite(error) ? error : 0;
+      }
+      bound.insert(bound.end(), words.begin(), words.end());
+    }
+    Case c{fmt::format("R={} V={} {} apart", kinds.size(), vocab, vocab + extra),
+           {extra > 0 ? slice(x, extra) : x, inverse},
+           {output(type(DType::kF32, {rows, kShortlistWords}))},
+           {},
+           {},
+           {bound}};
+    cases.push_back(c);
+  };
+  std::vector<size_t> all(kLogitsKinds);
+  std::iota(all.begin(), all.end(), 0);
+  add(5, {0, 1, 3}, asked);
+  for (const int64_t vocab : {1, 63, 64, 65, 1000}) add(vocab, all, asked);
+  add(100, {0, 9, 1, 2, 3}, unasked);
+  add(1000, {0, 2, 9}, asked, 1);
+  add(4096, all, asked);
+  add(4099, all, {0.9F, 1});
+  add(32000, {0, 1, 8, 2, 5, 6}, asked);
+  add(128256, {0, 1}, asked);
+  return cases;
+}
+
 // A quantized weight in kTile8.
 Tensor tile8_weight(Random& random, DType dtype, int64_t n, int64_t k) {
   std::normal_distribution<float> normal;
@@ -547,7 +625,8 @@ std::vector<CaseList> ref_cases() {
           {"rope_kv_write", rope_kv_write, {{4, 0}}},
           {"norm_qkv_rope_kv_write", norm_qkv_rope_kv_write, {{8, 0}}},
           {"attention", attention, {{1, 0}, {4, 0}, {4, 1}}},
-          {"gather_rows", gather_rows, {{0, 0}}}};
+          {"gather_rows", gather_rows, {{0, 0}}},
+          {"shortlist", shortlist, {{0, 1}}}};
 }
 
 }  // namespace ll::numerics

@@ -64,7 +64,9 @@ class Device {
   virtual Status copy_pages(std::span<const PageCopy> copies) = 0;
 
  protected:
-  // What the first run_sampled makes, on a team of its own.
+  // What samples on the host, made by the first call.
+  Result<HostSampling*> sampling();
+  // What that call makes: on a team of its own.
   virtual Result<std::unique_ptr<HostSampling>> make_sampling();
 
  private:

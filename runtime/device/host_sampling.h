@@ -22,11 +22,22 @@ class HostSampling {
   // `logits` f32 [rows, vocab]. Valid until the next call.
   std::span<const SampledToken> sample(std::span<const float> logits, std::span<const RowSampling> rows);
 
+  // The same in two calls, for devices that keep shortlists: first the rows that lists[i] decides (one without
+  // candidates decides nothing). Returns the others, ascending, which the second call samples from their rows of
+  // `logits` f32 [rows, vocab]; it reads no others. Which rows these are depends on each row and its list alone.
+  std::span<const uint32_t> sample_lists(std::span<const Shortlist> lists, std::span<const RowSampling> rows);
+  std::span<const SampledToken> sample_rest(std::span<const float> logits, std::span<const RowSampling> rows);
+
  private:
+  template <class Each>
+  void for_each_part(bool team, const Each& each);
+
   std::unique_ptr<Team> own_;
   Team* team_;
   std::vector<Sampler> samplers_;  // by part of the team's work
   std::vector<SampledToken> sampled_;
+  std::vector<uint8_t> decided_;  // by row, when lists were looked at
+  std::vector<uint32_t> rest_;    // rows that are to be sampled from their logits
 };
 
 }  // namespace ll

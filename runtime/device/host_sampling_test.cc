@@ -41,5 +41,48 @@ TEST(HostSampling, RowsAreSampledAsByOneSampler) {
   EXPECT_TRUE(HostSampling::create());
 }
 
+TEST(HostSampling, RowsThatListsDecideNeedNoLogits) {
+  constexpr size_t kRows = 37, kVocab = 900;
+  std::mt19937 random(2);
+  std::vector<float> logits(kRows * kVocab);
+  for (float& l : logits) l = static_cast<float>(random() % 1000) / 50;
+  std::vector<SampleParams> params(kRows);
+  std::vector<RowSampling> rows(kRows);
+  std::vector<std::vector<Candidate>> candidates(kRows);
+  std::vector<Shortlist> lists(kRows);
+  std::vector<uint32_t> left;
+  std::vector<SampledToken> want;
+  for (size_t i = 0; i < kRows; ++i) {
+    const auto row = std::span(logits).subspan(i * kVocab, kVocab);
+    params[i].temperature = 0.9F;
+    params[i].mirostat = i % 5 == 0 ? 2 : 0;
+    rows[i].params = &params[i];
+    rows[i].draw = i;
+    want.push_back(Sampler().sample(row, rows[i]));
+    if (i % 7 == 3 || i % 5 == 0) left.push_back(static_cast<uint32_t>(i));
+    if (i % 7 == 3) continue;  // no list
+    TopK().find(row, 64, candidates[i]);
+    const float largest = candidates[i][0].logit;
+    lists[i] = {candidates[i], kVocab, exp_sum(row, largest, params[i].temperature), exp_sum(row, largest, 1)};
+  }
+  std::vector<float> needed(logits.size(), std::numeric_limits<float>::quiet_NaN());
+  for (const uint32_t i : left) {
+    std::copy_n(logits.begin() + static_cast<ptrdiff_t>(i * kVocab), kVocab,
+                needed.begin() + static_cast<ptrdiff_t>(i * kVocab));
+  }
+  for (const int threads : {1, 3}) {
+    auto team = Team::create(threads);
+    ASSERT_TRUE(team);
+    HostSampling sampling(**team);
+    for (int round = 0; round < 2; ++round) {
+      const auto rest = sampling.sample_lists(lists, rows);
+      EXPECT_EQ(std::vector<uint32_t>(rest.begin(), rest.end()), left);
+      const auto got = sampling.sample_rest(needed, rows);
+      ASSERT_EQ(got.size(), kRows);
+      for (size_t i = 0; i < kRows; ++i) EXPECT_EQ(got[i].token, want[i].token) << i;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace ll

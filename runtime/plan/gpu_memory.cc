@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/attention_work.h"
 #include "kernels/cuda/prim/args.h"
+#include "kernels/shortlist.h"
 #include "runtime/base/checked.h"
 #include "runtime/plan/container.h"
 
@@ -58,6 +59,10 @@ GpuMemory::GpuMemory(const Plan& plan, const GpuTarget& target) {
   kv_bytes = all.end() - kv;
   arena = all.add(plan.arena_bytes);
   logits = all.add(sizeof(float) * plan.max_rows * uint64_t{plan.model.vocab_size});
+  const bool lists =
+      std::any_of(plan.programs.begin(), plan.programs.end(), [](const Program& p) { return p.has_shortlists; });
+  shortlist_bytes = lists ? sizeof(float) * plan.max_rows * uint64_t{kShortlistWords} : 0;
+  shortlists = all.add(shortlist_bytes);
   workspace_zeroed = checked_align_up(target.workspace_zeroed_bytes, kAlignment).value_or(UINT64_MAX);
   workspace = all.add(workspace_zeroed);
   all.add(target.workspace_bytes);

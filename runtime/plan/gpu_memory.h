@@ -26,6 +26,7 @@ struct GpuMemory {
   std::vector<uint64_t> tensors;  // of Plan::tensors; UINT64_MAX: not in use
   std::vector<WeightRun> runs;    // embedded tensors; those of source files are copied one by one
   uint64_t kv = 0, arena = 0, logits = 0;
+  uint64_t shortlists = 0, shortlist_bytes = 0;  // a step's, one after another; 0 bytes where no program has them
   // The first `workspace_zeroed` bytes at workspace are 0 between launches: a launch that wants z of them gets
   // workspace + workspace_zeroed - z.
   uint64_t workspace = 0, workspace_zeroed = 0;

@@ -29,9 +29,11 @@ enum class Space : uint8_t {
   kArena = 2,     // arena + offset
   kInput = 3,     // step_inputs()[index]
   kKv = 4,        // KV pool + Plan::kv_caches[index].offset
-  kOutput = 5,    // index 0: the logits f32[R, vocab]
+  kOutput = 5,    // index 0: the logits f32[R, vocab]; 1: their shortlists f32[R, kShortlistWords]
 };
-const char* space_name(Space space);  // "weight", ...
+const char* space_name(Space space);                     // "weight", ...
+const char* output_name(uint32_t index);                 // "logits", "shortlist"
+inline constexpr uint32_t kLogits = 0, kShortlists = 1;  // indices of Space::kOutput
 
 struct Operand {
   Space space = Space::kArena;
@@ -59,7 +61,8 @@ struct Program {
   std::string_view name;
   uint32_t max_tokens = 0, max_sequences = 0, max_rows = 0;
   uint64_t arena_bytes = 0;
-  uint64_t scratch_bytes = 0;  // largest that a launch asks for, for each thread
+  uint64_t scratch_bytes = 0;   // largest that a launch asks for, for each thread
+  bool has_shortlists = false;  // a launch writes output kShortlists
   std::vector<Launch> launches;
 };
 

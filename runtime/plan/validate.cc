@@ -17,6 +17,7 @@
 #include "kernels/kv_layout.h"
 #include "kernels/quant/formats.h"
 #include "kernels/quant/layouts.h"
+#include "kernels/shortlist.h"
 #include "runtime/base/checked.h"
 #include "runtime/base/escape.h"
 #include "runtime/plan/container.h"
@@ -468,7 +469,7 @@ class Validator {
     }
     live_.clear();
     written_caches_.assign(plan_.kv_caches.size(), false);
-    logits_written_ = false;
+    logits_written_ = shortlists_written_ = false;
     out.launches.reserve(p.launches()->size());
     for (uint32_t i = 0; i < p.launches()->size(); ++i) {
       const fb::Launch& l = *p.launches()->Get(i);
@@ -478,6 +479,7 @@ class Validator {
       }
     }
     if (!logits_written_) return bad_data("no launch writes the logits");
+    out.has_shortlists = shortlists_written_;
     plan_.programs.push_back(std::move(out));
     return {};
   }
@@ -642,8 +644,8 @@ class Validator {
     const StepInput& s = inputs[out.index];
     const bool shape = out.type.rank == s.rank && out.type.dim(0).symbol == s.symbol &&
                        (s.rank == 1 || out.type.dim(1) == Dim(plan_.pages_per_sequence));
-    if (out.type.dtype != DType::kI32 || !shape) {
-      return bad_data("step input {} as {}, expected i32[{}]", s.name, check::describe(out.type),
+    if (out.type.dtype != s.dtype || !shape) {
+      return bad_data("step input {} as {}, expected {}[{}]", s.name, check::describe(out.type), dtype_name(s.dtype),
                       s.symbol == Symbol::kT   ? "T"
                       : s.symbol == Symbol::kR ? "R"
                                                : fmt::format("S,{}", plan_.pages_per_sequence));
@@ -652,9 +654,16 @@ class Validator {
   }
 
   Status output_operand(const Operand& out, bool is_output) const {
-    if (!is_output && !logits_written_) return bad_data("reads the logits before they are written");
     const TensorType& t = out.type;
-    if (out.index != 0 || t.dtype != DType::kF32 || t.rank != 2 || t.dim(0).symbol != Symbol::kR ||
+    if (out.index == kShortlists && is_output && backend_ == Backend::kGpu) {
+      if (t.dtype == DType::kF32 && t.rank == 2 && t.dim(0).symbol == Symbol::kR && t.dim(1) == Dim(kShortlistWords)) {
+        return {};
+      }
+      return bad_data("output {} is {}, expected shortlists as f32[R,{}]", out.index, check::describe(t),
+                      kShortlistWords);
+    }
+    if (!is_output && !logits_written_) return bad_data("reads the logits before they are written");
+    if (out.index != kLogits || t.dtype != DType::kF32 || t.rank != 2 || t.dim(0).symbol != Symbol::kR ||
         t.dim(1) != Dim(plan_.model.vocab_size)) {
       return bad_data("output {} is {}, expected output 0 as f32[R,{}]", out.index, check::describe(t),
                       plan_.model.vocab_size);
@@ -760,6 +769,15 @@ class Validator {
 
   Status output_effect(const Launch& l, size_t index) {
     const Operand& out = l.outputs[index];
+    if (out.space == Space::kOutput && out.index == kShortlists) {
+      // Tokens are taken from it, so it must be of the row that has a logit for each of them.
+      if (l.kernel->name != "shortlist" || l.inputs[0].space != Space::kOutput) {
+        return bad_data("shortlists by kernel {} of {}, expected kernel shortlist of the logits", l.kernel->name,
+                        l.inputs.empty() ? "nothing" : space_name(l.inputs[0].space));
+      }
+      if (std::exchange(shortlists_written_, true)) return bad_data("the shortlists are written twice");
+      return {};
+    }
     if (out.space == Space::kOutput) {
       if (std::exchange(logits_written_, true)) return bad_data("the logits are written twice");
       return {};
@@ -799,7 +817,7 @@ class Validator {
   // State of the program under way.
   std::map<uint64_t, Live> live_;  // by arena offset; disjoint
   std::vector<bool> written_caches_;
-  bool logits_written_ = false;
+  bool logits_written_ = false, shortlists_written_ = false;
 };
 
 }  // namespace
@@ -809,6 +827,8 @@ const char* space_name(Space space) {
   const auto i = static_cast<size_t>(space);
   return i < std::size(kNames) ? kNames[i] : "unknown";
 }
+
+const char* output_name(uint32_t index) { return index == kLogits ? "logits" : "shortlist"; }
 
 Status validate_plan(std::span<const std::byte> metadata, uint64_t weights_bytes, bool has_sources, Plan& plan,
                      std::span<const std::byte> gpu_code) {

@@ -82,6 +82,7 @@ struct State {
   int contexts = 0;
   CuResult lost = 0;  // after a fault
   uint64_t graph_launches = 0;
+  uint64_t bytes_to_host = 0;
 };
 State& state() {
   static State* const s = new State;  // outlives everything
@@ -178,6 +179,12 @@ std::optional<Instance> decode(const char* text) {
   State& s = state();                              \
   const std::lock_guard<std::mutex> lock(s.mutex); \
   if (s.lost != 0) return s.lost
+
+// For tests: bytes that were copied to the host.
+extern "C" __attribute__((visibility("default"))) uint64_t llcuda_fake_bytes_to_host() {
+  const std::lock_guard<std::mutex> lock(state().mutex);
+  return state().bytes_to_host;
+}
 
 FAKE cuInit(unsigned flags) { return flags == 0 ? 0 : kCuInvalidValue; }
 FAKE cuDriverGetVersion(int* version) {
@@ -305,6 +312,7 @@ FAKE cuMemcpyDtoHAsync_v2(void* to, CuPointer from, size_t bytes, CuHandle strea
   if (!inside(from, bytes)) return complain("a copy from the device is outside its allocation");
   if (stream != nullptr && known<int>(stream) == nullptr) return kInvalidHandle;
   std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
+  s.bytes_to_host += bytes;
   return 0;
 }
 FAKE cuMemcpyDtoDAsync_v2(CuPointer to, CuPointer from, size_t bytes, CuHandle stream) {

@@ -191,7 +191,9 @@ class EmulatedGpu(Case):
         files = sorted(folder.iterdir())
         self.assertTrue(files and files[0].name.startswith("00000-"), files)
         tensors, rows = read_safetensors(files[-1]), len(self.ids)
-        self.assertTrue(np.array_equal(tensors[max(tensors)], plain))  # the last launch is the product that gives logits
+        *_, logits, shortlists = sorted(tensors)
+        self.assertTrue(np.array_equal(tensors[logits], plain))
+        self.assertFalse(tensors[shortlists].any())  # nobody asked for them
         self.assertTrue(all(re.fullmatch(r"\d{4} \w+ %\S+", name) for name in tensors), list(tensors))
         self.assertGreater(len(tensors), 10)
         self.assertTrue(all(np.isfinite(v).all() and len(v) == rows for v in tensors.values() if v.dtype == np.float32))

@@ -229,11 +229,11 @@ void CpuDevice::prepare() {
 }
 
 void CpuDevice::upload(const Step& step) {
-  // In the order of step_inputs().
+  // In the order of step_inputs(). The last, inverse_temperatures, stays 0: nobody asks a CPU for shortlists.
   const std::vector<int32_t>* const values[] = {&step.tokens, &step.positions,   &step.sequences,
                                                 &step.slots,  &step.block_table, &step.rows};
-  assert(std::size(values) == inputs_.size());
-  for (size_t i = 0; i < inputs_.size(); ++i) {
+  assert(std::size(values) + 1 == inputs_.size());
+  for (size_t i = 0; i < std::size(values); ++i) {
     if (!values[i]->empty()) std::memcpy(inputs_[i], values[i]->data(), values[i]->size() * sizeof(int32_t));
   }
 }

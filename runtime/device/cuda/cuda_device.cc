@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
+#include <numeric>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -15,6 +17,8 @@
 #include "runtime/device/cuda/launch_times.h"
 #include "runtime/device/cuda/step_dump.h"
 #include "runtime/device/cuda/upload.h"
+#include "runtime/device/host_sampling.h"
+#include "runtime/device/shortlist_words.h"
 #include "runtime/plan/weights.h"
 
 namespace ll {
@@ -73,6 +77,8 @@ class CudaDevice final : public Device {
             .token_tile = kTokenTile};
   }
   Result<std::span<const float>> run(size_t program, const Step& step) override;
+  Result<std::span<const SampledToken>> run_sampled(size_t program, const Step& step,
+                                                    std::span<const RowSampling> rows) override;
   Status copy_pages(std::span<const PageCopy> copies) override;
 
  private:
@@ -84,7 +90,11 @@ class CudaDevice final : public Device {
   bool graphs() const { return mode_ == LaunchMode::kGraphs || mode_ == LaunchMode::kTimed; }
   Status launch_plain(size_t program, const Step& step);
   Status dump(const Launch& launch, const Step& step, StepDump& file);
-  Status run_step(size_t program, const Step& step);
+  Status fits(size_t program, const Step& step) const;
+  Status start(size_t program, const Step& step);
+  Status finish(size_t program);
+  Status copy_logits(std::vector<uint32_t>& rows);
+  Status read_lists();
   Result<uint64_t> fill_inputs(size_t program, const Step& step);
   CuPointer address(const Operand& operand) const;
   Args arguments(const Launch& launch, const GpuNode& node) const;
@@ -106,10 +116,15 @@ class CudaDevice final : public Device {
   CuPointer base_ = 0;
   std::byte* inputs_ = nullptr;  // pinned, as on the device
   float* logits_ = nullptr;      // pinned
+  float* list_words_ = nullptr;  // pinned; null where no program has shortlists
   std::vector<CuHandle> modules_;
   std::vector<CuHandle> functions_;  // by kernel; null until used
   std::vector<PreparedGraph> programs_;
-  std::vector<cuda::AttentionItem> items_;  // of the step
+  std::vector<cuda::AttentionItem> items_;  // of the step, as are the following
+  std::vector<float> asked_;                // inverse temperatures, by row; 0: no shortlist is wanted
+  std::vector<uint32_t> whole_, late_;      // rows whose logits are copied, with the shortlists and after them
+  std::vector<Shortlist> lists_;            // by row; without candidates where none was wanted
+  std::vector<Candidate> candidates_;       // of lists_, kShortlist a row
   uint64_t dumped_ = 0;                     // steps
   std::optional<Error> lost_;
 };
@@ -130,6 +145,7 @@ CudaDevice::~CudaDevice() {
   if (base_ != 0) d_.free(base_);
   if (inputs_ != nullptr) d_.host_free(inputs_);
   if (logits_ != nullptr) d_.host_free(logits_);
+  if (list_words_ != nullptr) d_.host_free(list_words_);
   if (stream_ != nullptr) d_.stream_destroy(stream_);
   d_.context_release(device_);
 }
@@ -179,6 +195,10 @@ Status CudaDevice::allocate() {
   const uint64_t logits = std::max<uint64_t>(sizeof(float) * plan_.max_rows * uint64_t{plan_.model.vocab_size}, 4);
   TRY(check(d_.host_allocate(&pinned, logits, 0), "cuMemHostAlloc for logits"));
   logits_ = static_cast<float*>(pinned);
+  if (memory_.shortlist_bytes > 0) {
+    TRY(check(d_.host_allocate(&pinned, memory_.shortlist_bytes, 0), "cuMemHostAlloc for shortlists"));
+    list_words_ = static_cast<float*>(pinned);
+  }
   // KV pages are zeroed so that rows of a page beyond a sequence's end, which kernels may load but not use, are finite.
   TRY(check(d_.set_bytes(base_ + memory_.kv, 0, memory_.kv_bytes, stream_), "cuMemsetD8Async of the KV pool"));
   if (memory_.workspace_zeroed > 0) {
@@ -216,7 +236,7 @@ CuPointer CudaDevice::address(const Operand& o) const {
     case Space::kKv:
       return base_ + memory_.kv + plan_.kv_caches[o.index].offset;
     case Space::kOutput:
-      return base_ + memory_.logits;
+      return base_ + (o.index == kShortlists ? memory_.shortlists : memory_.logits);
   }
   return 0;
 }
@@ -392,53 +412,130 @@ Result<uint64_t> CudaDevice::fill_inputs(size_t program, const Step& step) {
                                  static_cast<int>(step.sequence_count), static_cast<int>(items_.size())};
   std::memcpy(inputs_ + memory_.sizes, &sizes, sizeof sizes);
   // In the order of step_inputs().
-  const std::vector<int32_t>* const values[] = {&step.tokens, &step.positions,   &step.sequences,
-                                                &step.slots,  &step.block_table, &step.rows};
-  assert(std::size(values) == memory_.step_inputs.size());
+  const auto bytes = [](const auto& values) { return std::as_bytes(std::span(values)); };
+  const std::span<const std::byte> inputs[] = {bytes(step.tokens), bytes(step.positions),   bytes(step.sequences),
+                                               bytes(step.slots),  bytes(step.block_table), bytes(step.rows),
+                                               bytes(asked_)};
+  assert(std::size(inputs) == memory_.step_inputs.size());
   uint64_t end = 0;
-  for (size_t i = 0; i < std::size(values); ++i) {
-    const uint64_t bytes = values[i]->size() * sizeof(int32_t);
-    if (bytes > 0) std::memcpy(inputs_ + memory_.step_inputs[i], values[i]->data(), bytes);
-    end = std::max(end, memory_.step_inputs[i] + bytes);
+  for (size_t i = 0; i < std::size(inputs); ++i) {
+    std::copy(inputs[i].begin(), inputs[i].end(), inputs_ + memory_.step_inputs[i]);
+    end = std::max(end, memory_.step_inputs[i] + inputs[i].size());
   }
   return end;
 }
 
-Status CudaDevice::run_step(size_t number, const Step& step) {
+Status CudaDevice::fits(size_t number, const Step& step) const {
+  if (lost_) return *lost_;
+  const Program& program = plan_.programs[number];
+  if (step.token_count() <= program.max_tokens && step.sequence_count <= program.max_sequences &&
+      step.row_count() <= program.max_rows) {
+    return {};
+  }
+  return error(Code::kInternal,
+               "a step of {} tokens, {} sequences and {} rows does not fit program '{}' of {}, {} and {}",
+               step.token_count(), step.sequence_count, step.row_count(), program.name, program.max_tokens,
+               program.max_sequences, program.max_rows);
+}
+
+// Everything up to the logits; asked_ says which rows are to have shortlists too.
+Status CudaDevice::start(size_t number, const Step& step) {
   TRY(check(d_.context_set(context_), "cuCtxSetCurrent"));
   TRY(prepare(number));
   TRY_ASSIGN(const uint64_t bytes, fill_inputs(number, step));
   TRY(check(d_.copy_to_device(base_ + memory_.inputs, inputs_, bytes, stream_), "cuMemcpyHtoDAsync of step inputs"));
-  const std::string_view name = plan_.programs[number].name;
-  if (graphs()) {
-    TRY(check(d_.exec_launch(programs_[number].exec, stream_), fmt::format("cuGraphLaunch of {}", name)));
-  } else {
-    TRY(launch_plain(number, step));
-  }
-  const uint64_t logits = sizeof(float) * step.row_count() * uint64_t{plan_.model.vocab_size};
-  if (logits > 0) {
-    TRY(check(d_.copy_to_host(logits_, base_ + memory_.logits, logits, stream_), "cuMemcpyDtoHAsync of logits"));
-  }
+  if (!graphs()) return launch_plain(number, step);
+  return check(d_.exec_launch(programs_[number].exec, stream_),
+               fmt::format("cuGraphLaunch of {}", plan_.programs[number].name));
+}
+
+Status CudaDevice::finish(size_t number) {
   if (const cuda::CuResult r = d_.stream_wait(stream_); r != 0) {
-    return fail(d_.failed(r, fmt::format("{}: one of {} kernels failed (checked launches say which)", name,
-                                         programs_[number].nodes.size())));
+    return fail(d_.failed(r, fmt::format("{}: one of {} kernels failed (checked launches say which)",
+                                         plan_.programs[number].name, programs_[number].nodes.size())));
   }
   if (programs_[number].times != nullptr) TRY(programs_[number].times->collect());
   return {};
 }
 
-Result<std::span<const float>> CudaDevice::run(size_t number, const Step& step) {
-  if (lost_) return *lost_;
-  const Program& program = plan_.programs[number];
-  if (step.token_count() > program.max_tokens || step.sequence_count > program.max_sequences ||
-      step.row_count() > program.max_rows) {
-    return error(Code::kInternal,
-                 "a step of {} tokens, {} sequences and {} rows does not fit program '{}' of {}, {} and {}",
-                 step.token_count(), step.sequence_count, step.row_count(), program.name, program.max_tokens,
-                 program.max_sequences, program.max_rows);
+// To the same rows of logits_, ascending. A copy costs about as much as 100 KB, so neighbours go together, and with
+// most rows the others between them, which join `rows`.
+Status CudaDevice::copy_logits(std::vector<uint32_t>& rows) {
+  if (2 * rows.size() > asked_.size()) {
+    const uint32_t first = rows.front();
+    rows.resize(rows.back() - first + 1);
+    std::iota(rows.begin(), rows.end(), first);
   }
-  TRY(run_step(number, step));
+  const uint64_t row_bytes = sizeof(float) * uint64_t{plan_.model.vocab_size};
+  for (size_t begin = 0, end = 0; begin < rows.size(); begin = end) {
+    end = begin + 1;
+    while (end < rows.size() && rows[end] == rows[end - 1] + 1) ++end;
+    const uint64_t offset = rows[begin] * row_bytes, bytes = (end - begin) * row_bytes;
+    TRY(check(d_.copy_to_host(reinterpret_cast<std::byte*>(logits_) + offset, base_ + memory_.logits + offset, bytes,
+                              stream_),
+              "cuMemcpyDtoHAsync of logits"));
+  }
+  return {};
+}
+
+Status CudaDevice::read_lists() {
+  lists_.assign(asked_.size(), {});
+  candidates_.resize(asked_.size() * kShortlist);
+  for (size_t i = 0; i < asked_.size(); ++i) {
+    if (asked_[i] == 0) continue;
+    const std::span<const float> words(list_words_ + i * kShortlistWords, kShortlistWords);
+    auto list =
+        read_shortlist(words, plan_.model.vocab_size, std::span(candidates_).subspan(i * kShortlist, kShortlist));
+    if (!list) return std::move(list).error().in(fmt::format("row {}", i));
+    lists_[i] = *list;
+  }
+  return {};
+}
+
+Result<std::span<const float>> CudaDevice::run(size_t number, const Step& step) {
+  TRY(fits(number, step));
+  asked_.assign(step.row_count(), 0.0F);
+  TRY(start(number, step));
+  whole_.resize(step.row_count());
+  std::iota(whole_.begin(), whole_.end(), 0U);
+  TRY(copy_logits(whole_));
+  TRY(finish(number));
   return std::span<const float>(logits_, size_t{step.row_count()} * plan_.model.vocab_size);
+}
+
+// Rows are decided by their shortlists where these suffice. Which rows need their logits follows from the parameters,
+// and those are copied at once, or, for a few, from the list: they cost a second copy.
+Result<std::span<const SampledToken>> CudaDevice::run_sampled(size_t number, const Step& step,
+                                                              std::span<const RowSampling> rows) {
+  if (!plan_.programs[number].has_shortlists) return Device::run_sampled(number, step, rows);
+  TRY(fits(number, step));
+  if (rows.size() != step.row_count()) {
+    return error(Code::kInternal, "{} rows to sample, the step has {}", rows.size(), step.row_count());
+  }
+  asked_.clear();
+  whole_.clear();
+  for (const RowSampling& row : rows) {
+    asked_.push_back(shortlist_factor(row, plan_.model.vocab_size));
+    if (asked_.back() == 0) whole_.push_back(static_cast<uint32_t>(asked_.size() - 1));
+  }
+  TRY_ASSIGN(HostSampling* const host, sampling());
+  TRY(start(number, step));
+  if (whole_.size() < rows.size()) {
+    TRY(check(d_.copy_to_host(list_words_, base_ + memory_.shortlists, sizeof(float) * kShortlistWords * rows.size(),
+                              stream_),
+              "cuMemcpyDtoHAsync of shortlists"));
+  }
+  TRY(copy_logits(whole_));
+  TRY(finish(number));
+  TRY(read_lists());
+  const std::span<const uint32_t> rest = host->sample_lists(lists_, rows);
+  late_.clear();
+  std::set_difference(rest.begin(), rest.end(), whole_.begin(), whole_.end(), std::back_inserter(late_));
+  if (!late_.empty()) {
+    TRY(copy_logits(late_));
+    TRY(check(d_.stream_wait(stream_), "cuStreamSynchronize"));
+  }
+  return host->sample_rest({logits_, rows.size() * plan_.model.vocab_size}, rows);
 }
 
 Status CudaDevice::copy_pages(std::span<const PageCopy> copies) {
