@@ -6,7 +6,7 @@
 #include <limits>
 #include <numeric>
 
-namespace ll {
+namespace ll::shortlist_words {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -96,4 +96,4 @@ TEST(ShortlistWords, FactorsAreInverseTemperaturesOfRowsThatListsMayDecide) {
 }
 
 }  // namespace
-}  // namespace ll
+}  // namespace ll::shortlist_words

@@ -7,7 +7,7 @@
 
 #include "runtime/sampling/sampler.h"
 
-namespace ll {
+namespace ll::shortlist_choices {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -197,4 +197,4 @@ TEST(Shortlist, TellsWhereItEnds) {
 }
 
 }  // namespace
-}  // namespace ll
+}  // namespace ll::shortlist_choices

@@ -10,12 +10,10 @@
 #include "runtime/device/open_device.h"
 #include "tests/sampled_steps.h"
 
-namespace ll {
+namespace ll::sampled_steps {
 namespace {
 
 namespace fs = std::filesystem;
-
-using namespace sampled_steps;  // NOLINT(google-build-using-namespace)
 
 std::unique_ptr<ValidatedPlan> compile() {
   const fs::path llcc = fs::path(LLCUDA_BINARY_DIR) / "llcc";
@@ -77,4 +75,4 @@ TEST_F(SampledStep, RowsMustBeThoseOfTheStep) {
 }
 
 }  // namespace
-}  // namespace ll
+}  // namespace ll::sampled_steps
