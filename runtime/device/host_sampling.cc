@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "runtime/device/cpu/machine.h"
@@ -11,8 +12,6 @@ namespace {
 
 // Fewer logits than these are done before a team has woken up.
 constexpr size_t kWorthATeam = 32768;
-// The same for lists, each a few microseconds.
-constexpr size_t kListsWorthATeam = 16;
 
 }  // namespace
 
@@ -25,14 +24,6 @@ Result<std::unique_ptr<HostSampling>> HostSampling::create() {
   return sampling;
 }
 
-// each(part, step) for every part: items part, part + step, ... are its own.
-template <class Each>
-void HostSampling::for_each_part(bool team, const Each& each) {
-  const size_t parts = samplers_.size();
-  if (!team) return each(0, 1);
-  team_->run(1, [&](uint32_t, int part, int) { each(static_cast<size_t>(part), parts); });
-}
-
 std::span<const SampledToken> HostSampling::sample(std::span<const float> logits, std::span<const RowSampling> rows) {
   sampled_.resize(rows.size());
   rest_.resize(rows.size());
@@ -43,19 +34,16 @@ std::span<const SampledToken> HostSampling::sample(std::span<const float> logits
 std::span<const uint32_t> HostSampling::sample_lists(std::span<const Shortlist> lists,
                                                      std::span<const RowSampling> rows) {
   sampled_.resize(rows.size());
-  decided_.assign(rows.size(), 0);
-  for_each_part(rows.size() >= kListsWorthATeam, [&](size_t part, size_t step) noexcept {
-    for (size_t i = part; i < rows.size(); i += step) {
-      if (lists[i].candidates.empty()) continue;
-      auto sampled = samplers_[part].sample(lists[i], rows[i]);
-      if (!sampled) continue;
-      sampled_[i] = *std::move(sampled);
-      decided_[i] = 1;
-    }
-  });
   rest_.clear();
+  // Less than a microsecond each: a team would not have woken up.
   for (size_t i = 0; i < rows.size(); ++i) {
-    if (decided_[i] == 0) rest_.push_back(static_cast<uint32_t>(i));
+    std::optional<SampledToken> sampled;
+    if (!lists[i].candidates.empty()) sampled = samplers_[0].sample(lists[i], rows[i]);
+    if (sampled) {
+      sampled_[i] = *std::move(sampled);
+    } else {
+      rest_.push_back(static_cast<uint32_t>(i));
+    }
   }
   return rest_;
 }
@@ -63,12 +51,18 @@ std::span<const uint32_t> HostSampling::sample_lists(std::span<const Shortlist> 
 std::span<const SampledToken> HostSampling::sample_rest(std::span<const float> logits,
                                                         std::span<const RowSampling> rows) {
   const size_t vocab = rows.empty() ? 0 : logits.size() / rows.size();
-  for_each_part(rest_.size() >= 2 && rest_.size() * vocab >= kWorthATeam, [&](size_t part, size_t step) noexcept {
+  const size_t parts = samplers_.size();
+  const auto sample_part = [&](size_t part, size_t step) noexcept {
     for (size_t i = part; i < rest_.size(); i += step) {
       const size_t row = rest_[i];
       sampled_[row] = samplers_[part].sample(logits.subspan(row * vocab, vocab), rows[row]);
     }
-  });
+  };
+  if (rest_.size() < 2 || rest_.size() * vocab < kWorthATeam) {
+    sample_part(0, 1);
+  } else {
+    team_->run(1, [&](uint32_t, int part, int) { sample_part(static_cast<size_t>(part), parts); });
+  }
   return sampled_;
 }
 

@@ -29,15 +29,11 @@ class HostSampling {
   std::span<const SampledToken> sample_rest(std::span<const float> logits, std::span<const RowSampling> rows);
 
  private:
-  template <class Each>
-  void for_each_part(bool team, const Each& each);
-
   std::unique_ptr<Team> own_;
   Team* team_;
   std::vector<Sampler> samplers_;  // by part of the team's work
   std::vector<SampledToken> sampled_;
-  std::vector<uint8_t> decided_;  // by row, when lists were looked at
-  std::vector<uint32_t> rest_;    // rows that are to be sampled from their logits
+  std::vector<uint32_t> rest_;  // rows that are to be sampled from their logits
 };
 
 }  // namespace ll
