@@ -1,5 +1,6 @@
 // An NVIDIA GPU as a device: a plan's code and weights are loaded, each program becomes one CUDA graph, made node by
-// node from its launches, and a step is one copy in, one graph, one copy out. Nothing is compiled, captured or tuned.
+// node from its launches, and a step is one copy in, one graph, and copies out: all logits, or shortlists and
+// the logits of the rows that those do not decide. Nothing is compiled, captured or tuned.
 #pragma once
 
 #include <memory>
