@@ -120,13 +120,7 @@ void x16_dot(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, flo
     for (int s = 0; s < F.subs(); ++s) {
       const int64_t q = b * F.subs() + s;  // sub-block of the row
       const std::byte* sub = block + F.scale_bytes() + s * F.sub_bytes();
-      if (x.ahead != 0 && (q & x.ahead_mask) == x.ahead_turn) {
-        // One token goes on to the block's next bytes; more want all of a panel, scales too.
-        constexpr int kPart = kTokens == 1 ? F.sub_bytes() : (F.block_bytes() + F.subs() - 1) / F.subs();
-        const std::byte* from = kTokens == 1 ? sub : block + s * kPart;
-        for (int line = 0; line < kPart; line += 64) __builtin_prefetch(from + line + x.ahead, 0, kTokens == 1 ? 3 : 2);
-        if (kTokens > 1) __builtin_prefetch(tail + x.ahead, 0, 2);
-      }
+      ask_ahead<F.block_bytes() + F.tail_bytes(), F.subs()>(panel, q, x);
 #pragma GCC unroll 2
       for (int p = 0; p < kParts; ++p) {
         const int row = p * W::kLanes;

@@ -57,9 +57,10 @@ void prefetch(const std::byte* data, int64_t bytes, int64_t t, int64_t tokens) {
   }
 }
 
-// Few tokens wait for memory. In one step, their product asks for codes a little ahead of itself; in several, the steps
-// share the next panel, which the first then finds in the cache. More tokens hide the memory behind their arithmetic.
-constexpr int64_t kAhead = 4096, kMostAhead = 32;
+// Few tokens wait for memory. In one step, their product asks for bytes as far ahead of itself as keeps memory busy; in
+// several, the steps share the next panel, which the first then finds in the cache. More tokens hide the memory behind
+// their arithmetic.
+constexpr int64_t kAhead = 32768, kMostAhead = 32;
 
 // Tokens of the next step when `left` are left.
 int64_t step_of(const Dots& dots, int64_t left) {

@@ -17,8 +17,8 @@ struct DotTokens {
   int64_t row_bytes;
   const float* mins;
   int64_t mins_stride;
-  // Products of block formats ask for the bytes this far ahead while they work; 0: for none. Beyond the tensor's end
-  // that is harmless. They do so in sub-blocks q with q & ahead_mask == ahead_turn, so that steps can share it.
+  // Products of block formats ask for the bytes this far ahead while they work (ask_ahead); 0: for none. They do so in
+  // sub-blocks q with q & ahead_mask == ahead_turn, so that steps can share it.
   int64_t ahead;
   int64_t ahead_mask = 0, ahead_turn = 0;
 
@@ -29,6 +29,18 @@ struct DotTokens {
     return part;
   }
 };
+
+// Asks for sub-block q's part of the bytes x.ahead after a panel, as far as the L2 cache: all sub-blocks of the panel
+// together for each line once. kBytes: of kSubs sub-blocks with all that belongs to them. Beyond the tensor's end that
+// is harmless.
+template <int kBytes, int kSubs>
+inline __attribute__((always_inline)) void ask_ahead(const std::byte* panel, int64_t q, const DotTokens& x) {
+  if (x.ahead == 0 || (q & x.ahead_mask) != x.ahead_turn) return;
+  const int64_t end = (q + 1) * kBytes / kSubs;
+  for (int64_t at = (q * kBytes / kSubs + 63) & ~int64_t{63}; at < end; at += 64) {
+    __builtin_prefetch(panel + x.ahead + at, 0, 2);
+  }
+}
 
 // out[16 * t + r] = sum over i of w[r, i] * x[t, i], r < rows, t < the function's tokens. out is 64-byte aligned.
 //   w  float formats: dense rows; block formats: a panel of kX16, always 16 rows

@@ -200,15 +200,7 @@ void dot_panel(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, f
       const Factors factors[2] = {factors_of<F>(scales, s, 0), factors_of<F>(scales, s, 1)};
       const int8_t* codes[kTokens];
       for (int t = 0; t < kTokens; ++t) codes[t] = token[t].codes + 32 * q;
-      if (x.ahead != 0 && (q & x.ahead_mask) == x.ahead_turn) {
-        // One token goes on to the block's next bytes; several steps want all of a panel, scales too.
-        constexpr int64_t kPart = kTokens == 1 ? kSubBytes : (kBlockBytes + kSubs - 1) / kSubs;
-        for (int64_t line = 0; line < kPart; line += 64) {
-          _mm_prefetch(reinterpret_cast<const char*>(block + s * kPart + line + x.ahead),
-                       kTokens == 1 ? _MM_HINT_T0 : _MM_HINT_T1);
-        }
-        if (kTokens > 1) _mm_prefetch(reinterpret_cast<const char*>(tail + x.ahead), _MM_HINT_T1);
-      }
+      ask_ahead<kBlockBytes + F::kTailBytes, kSubs>(panel, q, x);
       __m256i sum[kTokens][2];
       dot_sub<F, kTokens>(block + F::kScaleBytes + s * kSubBytes, codes, factors, sum);
 #pragma GCC unroll 4
