@@ -27,11 +27,11 @@ inline constexpr int64_t kAttentionRowsAtOnce = 4;  // query rows whose products
 
 // One thread's scratch: queries and sums [kAttentionQueries, row] each, one page of keys by column or of values as f32
 // [kKvPageSize, row], one page of keys by column as the cache holds them (at most two bytes an element; i8 with its
-// scales), weights [kAttentionQueries, kAttentionStep], those of kAttentionRowsAtOnce queries and a page times the
-// scales of i8, and one vector of 8 a query.
+// scales), weights [kAttentionQueries, kAttentionStep], for i8 those of kAttentionRowsAtOnce queries and a page as 16
+// bits, and one vector of 8 a query.
 constexpr int64_t attention_scratch_bytes(int64_t head_dim) {
   return 4 * ((2 * kAttentionQueries + kKvPageSize + kKvPageSize / 2) * attention_row(head_dim) +
-              kAttentionQueries * (kAttentionStep + 8) + kAttentionRowsAtOnce * kKvPageSize);
+              kAttentionQueries * (kAttentionStep + 8) + kAttentionRowsAtOnce * kKvPageSize / 2);
 }
 
 }  // namespace ll

@@ -7,9 +7,9 @@
 // kAttentionRowsAtOnce query rows share each key or value that became a float, and no lanes are summed.
 //
 // For each query row the arithmetic is fixed: a score is the sum over groups of kKvGroup elements of the group's
-// products, added in order (times the group's scale, for i8); one online softmax step every kAttentionStep positions;
-// weighted values (for i8: codes by weight times scale), added in order of position. Which rows share a block changes
-// nothing in it, so results do not depend on batch, chunk or threads.
+// products, added in order (for i8 exactly, times the group's scale); one online softmax step every kAttentionStep
+// positions; weighted values, added in order of position (for i8 exactly in a page, then page by page). Which rows
+// share a block changes nothing in it, so results do not depend on batch, chunk or threads.
 //
 // The words W of a level: kernels/cpu/attention_products.h.
 #pragma once
@@ -22,6 +22,7 @@
 #include <type_traits>
 
 #include "kernels/attention.h"
+#include "kernels/cpu/attention_codes.h"
 #include "kernels/cpu/attention_products.h"
 #include "kernels/cpu/avx2/exp.h"
 #include "kernels/cpu/avx2/kv_rows.h"
@@ -42,16 +43,17 @@ class Block {
         head_dim_(kv_.dim(3)),
         row_(attention_row(head_dim_)),
         bytes_(kv_row_bytes(kv_.dtype, head_dim_)),
+        codes_(kv_.dtype == DType::kI8),
         // Of i8 a group's registers must lie in the row.
-        direct_(head_dim_ == row_ && (kv_.dtype != DType::kI8 || head_dim_ % kKvGroup == 0)),
-        scale_(static_cast<float>(call.attrs.f64("scale")) / (kv_.dtype == DType::kI8 ? kCodeUnit : 1)),
+        direct_(head_dim_ == row_ && (!codes_ || head_dim_ % kKvGroup == 0)),
+        scale_(static_cast<float>(call.attrs.f64("scale"))),
         queries_(reinterpret_cast<float*>(call.scratch.data())),
         sums_(queries_ + kAttentionQueries * row_),
         page_(sums_ + kAttentionQueries * row_),
         columns_(page_ + kKvPageSize * row_),
         weights_(columns_ + kKvPageSize / 2 * row_),
-        scaled_(weights_ + kAttentionQueries * kAttentionStep),
-        totals_(scaled_ + kAttentionRowsAtOnce * kKvPageSize) {}
+        weight_codes_(reinterpret_cast<int16_t*>(weights_ + kAttentionQueries * kAttentionStep)),
+        totals_(weights_ + kAttentionQueries * kAttentionStep + kAttentionRowsAtOnce * kKvPageSize / 2) {}
 
   // Adds query rows of one token, heads [head, head + count), which see positions [first, last].
   void add_token(int64_t token, int64_t head, int64_t count, int64_t first, int64_t last) {
@@ -59,8 +61,13 @@ class Block {
       const int64_t n = size_++;
       token_[n] = token, head_[n] = head + i, first_[n] = first, last_[n] = last;
       largest_[n] = -std::numeric_limits<float>::infinity();
-      std::memcpy(queries_ + n * row_, q_.row<float>(token) + (head + i) * head_dim_,
-                  static_cast<size_t>(4 * head_dim_));
+      const float* query = q_.row<float>(token) + (head + i) * head_dim_;
+      scales_[n] = scale_;
+      if (codes_) {
+        scales_[n] *= code_query(query, head_dim_, query_codes(n));
+      } else {
+        std::memcpy(queries_ + n * row_, query, static_cast<size_t>(4 * head_dim_));
+      }
       std::fill(sums_ + n * row_, sums_ + (n + 1) * row_, 0.0f);
       std::fill(totals_ + n * 8, totals_ + (n + 1) * 8, 0.0f);
     }
@@ -69,37 +76,36 @@ class Block {
   // Works through the pages and writes the outputs; the block is empty afterwards.
   void run(const int32_t* pages, int64_t kv_head) {
     const int64_t first = *std::min_element(first_, first_ + size_), last = *std::max_element(last_, last_ + size_);
-    const int64_t bytes = kKvPageSize * bytes_, part = (bytes + kLine * size_ - 1) / (kLine * size_) * kLine;
-    const auto for_pages = [&](int64_t step, int64_t index, auto work) {
+    const int64_t bytes = kKvPageSize * bytes_, values = kv_.dim(1) / 2 + kv_head;
+    const int64_t groups = (size_ + kAttentionRowsAtOnce - 1) / kAttentionRowsAtOnce;
+    // Work on planes `index` of a step's pages asks for planes `next` of the pages `further` on, which come next.
+    const auto for_pages = [&](int64_t step, int64_t index, int64_t next, int64_t further, int64_t parts, auto work) {
       const int64_t begin = std::max(step, first) / kKvPageSize;
       const int64_t end = std::min(step + kAttentionStep - 1, last) / kKvPageSize + 1;
       for (int64_t page = begin; page < end; ++page) {
-        const bool more = page + kAhead <= last / kKvPageSize;
-        Prefetch ahead(more ? plane(pages[page + kAhead], index) : nullptr, bytes, part);
+        const bool more = page + further <= last / kKvPageSize;
+        Prefetch ahead(more ? plane(pages[page + further], next) : nullptr, bytes, parts);
         const int64_t start = page * kKvPageSize;
         work(plane(pages[page], index), start, std::max<int64_t>(first - start, 0),
              std::min(last + 1 - start, kKvPageSize), ahead);
+        ahead.rest();
       }
     };
     for (int64_t step = first / kAttentionStep * kAttentionStep; step <= last; step += kAttentionStep) {
-      for_pages(step, kv_head, [&](const std::byte* rows, int64_t start, int64_t begin, int64_t end, Prefetch& ahead) {
-        with_keys(rows, begin, end, [&](const auto& keys) {
-          for_rows([&](auto count, int64_t n) {
-            ahead.next(count);
-            multiply_keys<count>(n, keys, start);
-          });
-        });
-      });
+      for_pages(step, kv_head, values, 0, 2 * groups,
+                [&](const std::byte* rows, int64_t start, int64_t begin, int64_t end, Prefetch& ahead) {
+                  with_keys(rows, begin, end, [&](const auto& keys) {
+                    for_rows([&](auto count, int64_t n) { multiply_keys<count>(n, keys, start, ahead); });
+                  });
+                });
       for_rows([&](auto count, int64_t n) { weigh<count>(n, step); });
-      const int64_t values = kv_.dim(1) / 2 + kv_head;
-      for_pages(step, values, [&](const std::byte* rows, int64_t start, int64_t begin, int64_t end, Prefetch& ahead) {
-        with_values(rows, begin, end, [&](const auto& page) {
-          for_rows([&](auto count, int64_t n) {
-            ahead.next(count);
-            accumulate<count>(n, page, start);
-          });
-        });
-      });
+      for_pages(step, values, kv_head, kAttentionStep / kKvPageSize,
+                (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes) * groups,
+                [&](const std::byte* rows, int64_t start, int64_t begin, int64_t end, Prefetch& ahead) {
+                  with_values(rows, begin, end, [&](const auto& page) {
+                    for_rows([&](auto count, int64_t n) { accumulate<count>(n, page, start, ahead); });
+                  });
+                });
     }
     for (int64_t n = 0; n < size_; ++n) write(n);
     size_ = 0;
@@ -141,26 +147,25 @@ class Block {
   template <class F>
   void with_values(const std::byte* rows, int64_t begin, int64_t end, F work) {
     const int64_t scales = kv_scales_offset(head_dim_);
-    if (kv_.dtype == DType::kI8) words_by_column(rows, bytes_, scales / 4, bytes_ / 4, 0, kKvPageSize, columns_);
+    if (codes_) words_by_column(rows, bytes_, scales / 4, bytes_ / 4, 0, kKvPageSize, columns_);
     const float* by_column = columns_ + scales / 4 * kKvPageSize;
     if (direct_) {
-      if (kv_.dtype == DType::kF32) return work(FloatValues<false>{rows, bytes_, nullptr});
+      if (kv_.dtype == DType::kF32) return work(FloatValues{rows, bytes_});
       if (kv_.dtype == DType::kF16) return work(HalfValues{rows, bytes_});
       return work(CodeValues{rows, bytes_, by_column});
     }
+    const auto padded = reinterpret_cast<std::byte*>(page_);
+    const int64_t distance = 4 * row_;
     for (int64_t j = begin; j < end; ++j) {
-      float* out = page_ + j * row_;
-      if (kv_.dtype != DType::kI8) {
-        avx2::load_row(kv_.dtype, rows + j * bytes_, head_dim_, row_, out);
-        continue;
+      if (codes_) {
+        std::copy_n(rows + j * bytes_, head_dim_, padded + j * distance);
+        std::fill(padded + j * distance + head_dim_, padded + (j + 1) * distance, std::byte{0});
+      } else {
+        avx2::load_row(kv_.dtype, rows + j * bytes_, head_dim_, row_, page_ + j * row_);
       }
-      const auto* codes = reinterpret_cast<const int8_t*>(rows + j * bytes_);
-      for (int64_t d = 0; d < head_dim_; ++d) out[d] = static_cast<float>(codes[d]) * W::kValueUnit;
-      std::fill(out + head_dim_, out + row_, 0.0f);
     }
-    if (kv_.dtype != DType::kI8)
-      return work(FloatValues<false>{reinterpret_cast<const std::byte*>(page_), 4 * row_, nullptr});
-    work(FloatValues<true>{reinterpret_cast<const std::byte*>(page_), 4 * row_, by_column});
+    if (codes_) return work(CodeValues{padded, distance, by_column});
+    work(FloatValues{padded, distance});
   }
 
   // The places of `size` from position `start` on which query row n sees.
@@ -172,15 +177,21 @@ class Block {
   }
 
   template <int kRows, class P>
-  [[gnu::noinline]] void multiply_keys(int64_t n, const P& keys, int64_t start) {
-    constexpr int kVectors = W::template kVectors<kRows>, kWide = kVectors * W::kLanes;
+  [[gnu::noinline]] void multiply_keys(int64_t n, const P& keys, int64_t start, Prefetch& ahead) {
+    constexpr bool kCodes = std::is_same_v<P, CodeKeys>;
+    constexpr int kVectors = kCodes ? 2 : W::template kVectors<kRows>, kWide = kVectors * W::kLanes;
     int64_t begin = kKvPageSize, end = 0;
     for (int64_t i = n; i < n + kRows; ++i) {
       begin = std::min(begin, begin_of(i, start, kKvPageSize)), end = std::max(end, end_of(i, start, kKvPageSize));
     }
     float* scores = weights_ + n * kAttentionStep + start % kAttentionStep;
     for (int64_t j = begin / kWide * kWide; j < end; j += kWide) {
-      dot_keys<W, kRows, kVectors>(queries_ + n * row_, row_, head_dim_, keys, j, scores);
+      ahead.next();
+      if constexpr (kCodes) {
+        dot_key_codes<W, kRows, kVectors>(query_codes(n), 2 * row_, head_dim_, keys.columns, keys.scales, j, scores);
+      } else {
+        dot_keys<W, kRows, kVectors>(queries_ + n * row_, row_, head_dim_, keys, j, scores);
+      }
     }
   }
 
@@ -188,13 +199,14 @@ class Block {
   // from a score of -infinity, whatever lies there.
   template <int kRows>
   [[gnu::noinline]] void weigh(int64_t n, int64_t start) {
-    const __m256 scale = _mm256_set1_ps(scale_), none = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
+    const __m256 none = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
     const __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     float change[4] = {};
     for (int i = 0; i < kRows; ++i) {
       const int64_t begin = begin_of(n + i, start, kAttentionStep), end = end_of(n + i, start, kAttentionStep);
       if (begin >= end) continue;
       float* weights = weights_ + (n + i) * kAttentionStep;
+      const __m256 scale = _mm256_set1_ps(scales_[n + i]);
       __m256 top = none;
       for (int64_t j = begin & ~int64_t{7}; j < end; j += 8) {
         __m256 s = _mm256_mul_ps(_mm256_load_ps(weights + j), scale);
@@ -229,80 +241,102 @@ class Block {
     }
   }
 
+  // A place that a row does not see has weight 0 there: codes are finite, whatever they are.
+  template <int kRows>
+  [[gnu::noinline]] void accumulate(int64_t n, const CodeValues& values, int64_t start, Prefetch& ahead) {
+    int64_t begin[kRows], end[kRows], first = kKvPageSize, last = 0;
+    bool visible[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      begin[r] = begin_of(n + r, start, kKvPageSize), end[r] = end_of(n + r, start, kKvPageSize);
+      visible[r] = begin[r] < end[r];
+      if (visible[r]) first = std::min(first, begin[r]), last = std::max(last, end[r]);
+    }
+    const float* weights = weights_ + n * kAttentionStep + start % kAttentionStep;
+    for (int64_t group = 0; group < row_; group += kKvGroup) {
+      const float* scales = values.scales + std::min(group, head_dim_ - 1) / kKvGroup * kKvPageSize;
+      float units[kRows];
+      for (int r = 0; r < kRows; ++r) {
+        int16_t* codes = weight_codes_ + r * kKvPageSize;
+        units[r] = code_weights(weights + r * kAttentionStep, scales, begin[r], end[r], codes);
+      }
+      for (int64_t d = group; d < std::min(row_, group + kKvGroup); d += 2 * W::kLanes) {
+        ahead.next();
+        add_value_codes<W, kRows>(values.rows + d, values.bytes, row_ - d, weight_codes_, first & ~int64_t{1}, last,
+                                  units, correction_ + n, visible, sums_ + n * row_ + d, row_);
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      if (visible[r]) correction_[n + r] = 1;
+    }
+  }
+
   // Places that all kRows rows see are added for all at once, those before and after row by row: what a row does not
   // see may be NaN, which no weight makes harmless.
   template <int kRows, class P>
-  void accumulate(int64_t n, const P& values, int64_t start) {
+  void accumulate(int64_t n, const P& values, int64_t start, Prefetch& ahead) {
     int64_t begin = 0, end = kKvPageSize;
     for (int64_t i = n; i < n + kRows; ++i) {
       begin = std::max(begin, begin_of(i, start, kKvPageSize)), end = std::min(end, end_of(i, start, kKvPageSize));
     }
     if (begin >= end) {
       for (int64_t i = n; i < n + kRows; ++i)
-        add_places<1>(i, values, start, begin_of(i, start, kKvPageSize), end_of(i, start, kKvPageSize));
+        add_places<1>(i, values, start, begin_of(i, start, kKvPageSize), end_of(i, start, kKvPageSize), ahead);
       return;
     }
     if constexpr (kRows > 1) {
-      for (int64_t i = n; i < n + kRows; ++i) add_places<1>(i, values, start, begin_of(i, start, kKvPageSize), begin);
+      for (int64_t i = n; i < n + kRows; ++i)
+        add_places<1>(i, values, start, begin_of(i, start, kKvPageSize), begin, ahead);
     }
-    add_places<kRows>(n, values, start, begin, end);
+    add_places<kRows>(n, values, start, begin, end, ahead);
     if constexpr (kRows > 1) {
-      for (int64_t i = n; i < n + kRows; ++i) add_places<1>(i, values, start, end, end_of(i, start, kKvPageSize));
+      for (int64_t i = n; i < n + kRows; ++i)
+        add_places<1>(i, values, start, end, end_of(i, start, kKvPageSize), ahead);
     }
   }
 
   // The first places that a row adds correct its sums.
   template <int kRows, class P>
-  [[gnu::noinline]] void add_places(int64_t n, const P& values, int64_t start, int64_t begin, int64_t end) {
+  [[gnu::noinline]] void add_places(int64_t n, const P& values, int64_t start, int64_t begin, int64_t end,
+                                    Prefetch& ahead) {
     if (begin >= end) return;
     constexpr int kVectors = W::template kVectors<kRows>, kWide = kVectors * W::kLanes;
     float* sums = sums_ + n * row_;
+    const float* weights = weights_ + n * kAttentionStep + start % kAttentionStep;
     for (int64_t group = 0; group < row_; group += kKvGroup) {
-      const float* weights = weights_ + n * kAttentionStep + start % kAttentionStep;
-      int64_t distance = kAttentionStep;
-      if constexpr (P::kScaled) {
-        const float* scales = values.scales + group / kKvGroup * kKvPageSize;
-        for (int64_t j = 0; j < kKvPageSize; j += W::kLanes) {
-          const typename W::Floats scale = W::load(scales + j);
-#pragma GCC unroll 4
-          for (int r = 0; r < kRows; ++r) {
-            W::store(scaled_ + r * kKvPageSize + j, W::mul(W::load(weights + r * distance + j), scale));
-          }
-        }
-        weights = scaled_, distance = kKvPageSize;
-      }
       const int64_t last = std::min(row_, group + kKvGroup);
       int64_t d = group;
       for (; d + kWide <= last; d += kWide) {
-        add_values<W, kRows, kVectors>(values, d, weights, distance, begin, end, correction_ + n, sums, row_);
+        ahead.next();
+        add_values<W, kRows, kVectors>(values, d, weights, kAttentionStep, begin, end, correction_ + n, sums, row_);
       }
       for (; d < last; d += W::kLanes) {
-        add_values<W, kRows, 1>(values, d, weights, distance, begin, end, correction_ + n, sums, row_);
+        add_values<W, kRows, 1>(values, d, weights, kAttentionStep, begin, end, correction_ + n, sums, row_);
       }
     }
     std::fill(correction_ + n, correction_ + n + kRows, 1.0f);
   }
 
   void write(int64_t n) const {
-    const float unit = kv_.dtype == DType::kI8 ? W::kValueUnit : 1.0f;
-    const __m256 total = _mm256_set1_ps(avx2::sum_lanes(_mm256_load_ps(totals_ + 8 * n)) * unit);
+    const __m256 total = _mm256_set1_ps(avx2::sum_lanes(_mm256_load_ps(totals_ + 8 * n)));
     float *y = y_.row<float>(token_[n]) + head_[n] * head_dim_, *sums = sums_ + n * row_;
     for (int64_t d = 0; d < row_; d += 8) _mm256_store_ps(sums + d, _mm256_div_ps(_mm256_load_ps(sums + d), total));
-    if (W::kInterleaved && direct_ && kv_.dtype == DType::kI8) {
-      for (int64_t d = 0; d < head_dim_; d += kKvGroup) store_in_order(sums + d, y + d);
-    } else {
-      std::memcpy(y, sums, static_cast<size_t>(4 * head_dim_));
-    }
+    std::memcpy(y, sums, static_cast<size_t>(4 * head_dim_));
   }
+
+  // Query row n where the cache is i8, 2 * row_ elements after the one before.
+  int16_t* query_codes(int64_t n) const { return reinterpret_cast<int16_t*>(queries_ + n * row_); }
 
   const TensorView &q_, &kv_, &y_;
   int64_t head_dim_, row_, bytes_;
+  bool codes_;   // the cache is i8
   bool direct_;  // values are read from the cache; else through page_
   float scale_;
-  float *queries_, *sums_, *page_, *columns_, *weights_, *scaled_, *totals_;  // scratch: kernels/attention.h
-  int64_t size_ = 0;                                                          // query rows in the block
+  float *queries_, *sums_, *page_, *columns_, *weights_;  // scratch: kernels/attention.h
+  int16_t* weight_codes_;
+  float* totals_;
+  int64_t size_ = 0;  // query rows in the block
   int64_t token_[kAttentionQueries], head_[kAttentionQueries], first_[kAttentionQueries], last_[kAttentionQueries];
-  float largest_[kAttentionQueries], correction_[kAttentionQueries];
+  float scales_[kAttentionQueries], largest_[kAttentionQueries], correction_[kAttentionQueries];
 };
 
 template <class W>

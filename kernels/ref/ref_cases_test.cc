@@ -543,10 +543,12 @@ Case attention_case(Random& random, const AttentionShape& shape) {
   // A score is a sum over groups of 32 elements, in order within each and over them: at most 32 + head_dim/32 + 4
   // roundings of terms that sum to at most |q|.|k|; softmax turns a score error e into a relative error 2e of each
   // weight; weights and sums add 3 roundings a page and one a position; values are at most `largest`.
+  // SIMD levels meet i8 with queries of 16 bits, half a unit of 1/32767 of the largest off, and with weights of 16 bits
+  // for a page's 32 values, whose largest weighted ones of all pages sum to at most `largest`.
   const std::vector<float> qs = values(q), kvs = read(kv.type, kv.bytes);
   // Tensor cores take q, the weights and (of caches that are not f16) keys and values rounded to f16, of i8 the scale
   // and the product.
-  constexpr double half = 0x1p-11;
+  constexpr double half = 0x1p-11, unit = 0.5 / 32767;
   const double kv_error = dtype == DType::kF16 ? 0 : dtype == DType::kF32 ? half : 2.1 * half;
   const double roundings =
       static_cast<double>(std::min(head_dim, kKvGroup)) + static_cast<double>(head_dim) / kKvGroup + 6;
@@ -561,19 +563,22 @@ Case attention_case(Random& random, const AttentionShape& shape) {
         const int64_t slot = page * kKvPageSize + j % kKvPageSize, plane = h / (heads / kv_heads);
         const float* key = kvs.data() + kv_row_offset(1, 2 * kv_heads, slot, plane) * head_dim;
         const float* value = kvs.data() + kv_row_offset(1, 2 * kv_heads, slot, kv_heads + plane) * head_dim;
-        double terms = 0;
+        double terms = 0, most_query = 0, keys = 0;
         for (int64_t d = 0; d < head_dim; ++d) {
+          most_query = std::max<double>(most_query, std::fabs(qs[static_cast<size_t>((i * heads + h) * head_dim + d)]));
+          keys += std::fabs(key[d]);
           terms += std::fabs(static_cast<double>(qs[static_cast<size_t>((i * heads + h) * head_dim + d)]) * key[d]);
           largest = std::max<double>(largest, std::fabs(value[d]));
         }
-        score_error = std::max(score_error, u * roundings * terms * scale);
+        const double coded = dtype == DType::kI8 ? unit * most_query * keys : 0;
+        score_error = std::max(score_error, (u * roundings * terms + coded) * scale);
         score_error_cuda = std::max(
             score_error_cuda, (half + kv_error + 8 * u * (static_cast<double>(head_dim) / 8 + 2)) * terms * scale);
       }
       const double steps = static_cast<double>(last - first + 1) + 3 * static_cast<double>(columns) + 8;
       for (int64_t d = 0; d < head_dim; ++d) {
         const auto at = static_cast<size_t>((i * heads + h) * head_dim + d);
-        bound[at] = largest * (2 * score_error + steps * u);
+        bound[at] = largest * (2 * score_error + steps * u + (dtype == DType::kI8 ? unit * kKvPageSize : 0));
         bound_cuda[at] = largest * (2 * score_error_cuda + 2 * half + kv_error + 8 * steps * u);
       }
     }

@@ -8,8 +8,6 @@ struct Avx2Floats {
   static constexpr int kLanes = 8;
   template <int kRows>
   static constexpr int kVectors = kRows > 2 ? 2 : 4;
-  static constexpr bool kInterleaved = true;
-  static constexpr float kValueUnit = kCodeUnit;
   using Floats = __m256;
   static Floats pinned(Floats v) {
     asm("" : "+x"(v));
@@ -28,12 +26,31 @@ struct Avx2Floats {
   static Floats halves(const uint16_t* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
-  // Loads that end at the byte and a mask keep the ports of the products free, as shuffles would not.
-  static Floats codes(const std::byte* p, int64_t i) {
-    const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + i - 3));
-    return _mm256_cvtepi32_ps(_mm256_and_si256(words, _mm256_set1_epi32(static_cast<int>(0xff000000))));
+  using Ints = __m256i;
+  static Ints int_zeros() { return _mm256_setzero_si256(); }
+  static Ints load_ints(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  static Ints broadcast_ints(const void* p) {
+    int32_t v;
+    std::memcpy(&v, p, 4);
+    return _mm256_set1_epi32(v);
   }
-  static Floats value_codes(const std::byte* p, int64_t i) { return codes(p, i); }
+  static Ints even_bytes(Ints v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); }
+  static Ints odd_bytes(Ints v) { return _mm256_srai_epi16(v, 8); }
+  // Pinned: left alone, the compiler makes trees of chains of additions and spills them.
+  static Ints dot(Ints sum, Ints a, Ints b) {
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+    asm("" : "+x"(sum));
+    return sum;
+  }
+  static Floats floats(Ints v) { return _mm256_cvtepi32_ps(v); }
+  static void pairs(const std::byte* a, const std::byte* b, Ints& low, Ints& high) {
+    const __m256i x = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a)));
+    const __m256i y = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b)));
+    low = _mm256_unpacklo_epi16(x, y), high = _mm256_unpackhi_epi16(x, y);
+  }
+  static void in_order(Ints low, Ints high, Ints& first, Ints& second) {
+    first = _mm256_permute2x128_si256(low, high, 0x20), second = _mm256_permute2x128_si256(low, high, 0x31);
+  }
 };
 
 }  // namespace

@@ -8,8 +8,6 @@ struct Avx512Floats {
   static constexpr int kLanes = 16;
   template <int kRows>
   static constexpr int kVectors = 2;
-  static constexpr bool kInterleaved = false;
-  static constexpr float kValueUnit = 1;
   using Floats = __m512;
   static Floats pinned(Floats v) {
     asm("" : "+v"(v));
@@ -25,14 +23,28 @@ struct Avx512Floats {
   static Floats halves(const uint16_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
-  static Floats codes(const std::byte* p, int64_t i) {
-    const __m512i first = _mm512_set4_epi32(0x0c808080, 0x08808080, 0x04808080, 0x00808080);
-    const __m512i from = _mm512_or_si512(first, _mm512_set1_epi32(static_cast<int>(i << 24)));
-    return _mm512_cvtepi32_ps(_mm512_shuffle_epi8(_mm512_loadu_si512(p), from));
+
+  using Ints = __m512i;
+  static Ints int_zeros() { return _mm512_setzero_si512(); }
+  static Ints load_ints(const void* p) { return _mm512_loadu_si512(p); }
+  static Ints broadcast_ints(const void* p) {
+    int32_t v;
+    std::memcpy(&v, p, 4);
+    return _mm512_set1_epi32(v);
   }
-  static Floats value_codes(const std::byte* p, int64_t i) {
-    const auto* codes = reinterpret_cast<const __m128i*>(p) + i;
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(codes)));
+  static Ints even_bytes(Ints v) { return _mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8); }
+  static Ints odd_bytes(Ints v) { return _mm512_srai_epi16(v, 8); }
+  static Ints dot(Ints sum, Ints a, Ints b) { return _mm512_dpwssd_epi32(sum, a, b); }
+  static Floats floats(Ints v) { return _mm512_cvtepi32_ps(v); }
+  static void pairs(const std::byte* a, const std::byte* b, Ints& low, Ints& high) {
+    const __m512i x = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a)));
+    const __m512i y = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(b)));
+    low = _mm512_unpacklo_epi16(x, y), high = _mm512_unpackhi_epi16(x, y);
+  }
+  static void in_order(Ints low, Ints high, Ints& first, Ints& second) {
+    const __m512i even = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+    first = _mm512_permutex2var_epi32(low, even, high);
+    second = _mm512_permutex2var_epi32(low, _mm512_add_epi32(even, _mm512_set1_epi32(8)), high);
   }
 };
 

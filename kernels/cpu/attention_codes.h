@@ -1,0 +1,180 @@
+// Products of attention with an i8 cache, in integers: codes meet queries and weights that were rounded to 16 bits, so
+// that a product takes half of what it takes in floats, and no code becomes a float. Include only from
+// kernels/cpu/attention_pages.h; everything has internal linkage.
+//
+// A query row has one unit for all its elements, a row of weights times scales one for each page and group of kKvGroup
+// elements: the largest magnitude is 32767 units. Sums of a group's products, at most 32 * 32767 * 127, are exact.
+// A row with NaN or infinity has the unit NaN.
+//
+// Words W of a level, beside those of kernels/cpu/attention_products.h:
+//   Ints                  kLanes of 32 bits, or twice as many of 16
+//   int_zeros(), load_ints(p), broadcast_ints(p)   32 bits at p in each lane
+//   even_bytes(v), odd_bytes(v)   the lower, the upper byte of 16 bits, sign extended
+//   dot(sum, a, b)        sum + the two products of 16 bits in each lane
+//   floats(v)             converted
+//   pairs(a, b, low, high)        2 * kLanes bytes of two rows as 16 bits side by side, (a[d], b[d]), in some order ...
+//   in_order(low, high, first, second)   ... and sums of them in the order of d
+#pragma once
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "kernels/cpu/attention_products.h"
+#include "kernels/cpu/avx2/vector.h"
+
+namespace ll {
+namespace {
+
+constexpr float kMostUnits = 32767;
+
+// 32 floats in units of which `largest`, no less than any of their magnitudes, is 32767; 16 bits each, in order.
+// Returns the unit.
+inline float code_units(const __m256 x[4], float largest, int16_t* out) {
+  auto* words = reinterpret_cast<__m256i*>(out);
+  if (!(largest >= kKvSmallest && largest < std::numeric_limits<float>::infinity())) {
+    _mm256_storeu_si256(words, _mm256_setzero_si256());
+    _mm256_storeu_si256(words + 1, _mm256_setzero_si256());
+    return largest < kKvSmallest ? 0 : std::numeric_limits<float>::quiet_NaN();
+  }
+  const __m256 inverse = _mm256_set1_ps(kMostUnits / largest);
+  __m256i unit[4];
+  for (int i = 0; i < 4; ++i) unit[i] = _mm256_cvtps_epi32(_mm256_mul_ps(x[i], inverse));
+  for (int i = 0; i < 2; ++i) {
+    const __m256i both = _mm256_packs_epi32(unit[2 * i], unit[2 * i + 1]);
+    _mm256_storeu_si256(words + i, _mm256_permute4x64_epi64(both, 0xd8));
+  }
+  return largest * (1 / kMostUnits);
+}
+
+// A query in units, its elements 1 and 2 of each 4 exchanged as even_bytes and odd_bytes want them, zeros to the end of
+// its last group. Returns the unit.
+inline float code_query(const float* query, int64_t head_dim, int16_t* units) {
+  __m256 x[4];
+  const auto load_group = [&](int64_t d) {
+    for (int64_t i = 0; i < 4; ++i) {
+      x[i] = avx2::load_part(query + d + 8 * i, std::clamp<int64_t>(head_dim - d - 8 * i, 0, 8));
+    }
+  };
+  float largest = 0;
+  for (int64_t d = 0; d < head_dim; d += kKvGroup) {
+    load_group(d);
+    const float most = avx2::largest_magnitude(x);
+    if (!(most <= largest)) largest = most;
+    if (std::isnan(largest)) break;
+  }
+  float unit = 0;
+  for (int64_t d = 0; d < head_dim; d += kKvGroup) {
+    load_group(d);
+    unit = code_units(x, largest, units + d);
+    for (int64_t i = d; i < d + kKvGroup; i += 4) std::swap(units[i + 1], units[i + 2]);
+  }
+  return unit;
+}
+
+// scores[r * kAttentionStep + j ..] = dot products of query r, in its units, with kVectors registers of keys from j on.
+//   queries  16 bits, those of row r `row` elements after those of row 0
+//   columns  the keys' bytes by column of four (kernels/cpu/key_columns.h); scales f32 [groups, kKvPageSize]
+template <class W, int kRows, int kVectors>
+inline __attribute__((always_inline)) void dot_key_codes(const int16_t* queries, int64_t row, int64_t head_dim,
+                                                         const float* columns, const float* scales, int64_t j,
+                                                         float* scores) {
+  using Ints = typename W::Ints;
+  for (int64_t group = 0; group < head_dim; group += kKvGroup) {
+    Ints sum[kRows][kVectors];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int i = 0; i < kVectors; ++i) sum[r][i] = W::int_zeros();
+    }
+    const int64_t end = std::min(head_dim, group + kKvGroup);
+    for (int64_t d = group; d < end; d += 4) {
+      Ints even[kVectors], odd[kVectors];
+#pragma GCC unroll 4
+      for (int i = 0; i < kVectors; ++i) {
+        const Ints word = W::load_ints(columns + d / 4 * kKvPageSize + j + W::kLanes * i);
+        even[i] = W::even_bytes(word), odd[i] = W::odd_bytes(word);
+      }
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const Ints first = W::broadcast_ints(queries + r * row + d);
+#pragma GCC unroll 4
+        for (int i = 0; i < kVectors; ++i) sum[r][i] = W::dot(sum[r][i], even[i], first);
+        const Ints second = W::broadcast_ints(queries + r * row + d + 2);
+#pragma GCC unroll 4
+        for (int i = 0; i < kVectors; ++i) sum[r][i] = W::dot(sum[r][i], odd[i], second);
+      }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < kVectors; ++i) {
+      const typename W::Floats scale = W::load(scales + group / kKvGroup * kKvPageSize + j + W::kLanes * i);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        float* out = scores + r * kAttentionStep + j + W::kLanes * i;
+        const typename W::Floats value = W::floats(sum[r][i]);
+        W::store(out, group == 0 ? W::mul(value, scale) : W::fma(value, scale, W::load(out)));
+      }
+    }
+  }
+}
+
+// A page's weights times the scales of a group in units, kKvPageSize of them, 0 outside [begin, end). Returns the unit.
+inline float code_weights(const float* weights, const float* scales, int64_t begin, int64_t end, int16_t* units) {
+  __m256 x[4];
+  for (int i = 0; i < 4; ++i) x[i] = _mm256_mul_ps(_mm256_loadu_ps(weights + 8 * i), _mm256_loadu_ps(scales + 8 * i));
+  if (begin > 0 || end < kKvPageSize) {
+    for (int i = 0; i < 4; ++i) {
+      const __m256i place = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(8 * i));
+      const __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(begin)), place);
+      const __m256i inside = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(end)), place);
+      x[i] = _mm256_and_ps(x[i], _mm256_castsi256_ps(_mm256_andnot_si256(below, inside)));
+    }
+  }
+  return code_units(x, avx2::largest_magnitude(x), units);
+}
+
+// For kRows query rows r with visible[r]: sums[r][d] = sums[r][d] * corrections[r] + units[r] * sum over places j in
+// [begin, end) of weights[r][j] * values[j][d], for 2 * kLanes elements from d on, of sums no more than `count`, a
+// multiple of 16. begin is even; an odd end takes the place behind it too, whose weights are 0.
+template <class W, int kRows>
+inline __attribute__((always_inline)) void add_value_codes(const std::byte* values, int64_t bytes, int64_t count,
+                                                           const int16_t* weights, int64_t begin, int64_t end,
+                                                           const float* units, const float* corrections,
+                                                           const bool* visible, float* sums, int64_t row) {
+  using Ints = typename W::Ints;
+  using Floats = typename W::Floats;
+  Ints low_sum[kRows], high_sum[kRows];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) low_sum[r] = high_sum[r] = W::int_zeros();
+  for (int64_t j = begin; j < end; j += 2) {
+    Ints low, high;
+    W::pairs(values + j * bytes, values + (j + 1) * bytes, low, high);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      const Ints weight = W::broadcast_ints(weights + r * kKvPageSize + j);
+      low_sum[r] = W::dot(low_sum[r], low, weight);
+      high_sum[r] = W::dot(high_sum[r], high, weight);
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) {
+    if (!visible[r]) continue;
+    Ints first, second;
+    W::in_order(low_sum[r], high_sum[r], first, second);
+    const Floats unit = W::broadcast(units + r), correction = W::broadcast(corrections + r);
+    float* out = sums + r * row;
+    W::store(out, W::fma(W::floats(first), unit, W::mul(W::load(out), correction)));
+    if (W::kLanes < count) {
+      out += W::kLanes;
+      W::store(out, W::fma(W::floats(second), unit, W::mul(W::load(out), correction)));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ll
