@@ -156,7 +156,7 @@ std::string graph_svg(const Program& p, const Flow& flow, const Colours& colours
     out += fmt::format(
         "<g><title>{}</title><rect x={} y={} width=220 height=22 rx=4 fill=\"{}\"{}/><text x={} y={}>{}</text>"
         "<text class=dim x={} y={}>{} {}</text><text class=dim x=760 y={}>{}</text></g>\n",
-        title_of(i, l, rates), kBox, y, colours.of(l.kernel->name), fused ? " class=fused" : "", kBox + 8, y + 15,
+        title_of(i, l, rates), kBox, y, colours.of(l.kernel->name), fused ? " class=\"fused\"" : "", kBox + 8, y + 15,
         html(l.kernel->name), kBox + 230, y + 15, html(l.op), html(check::describe(l.outputs[0].type)), y + 15,
         fused ? html(group->parts) : "");
   }

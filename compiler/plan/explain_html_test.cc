@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <regex>
 #include <vector>
 
 #include "kernels/kernel.h"
@@ -62,7 +63,9 @@ TEST(ExplainHtml, DrawsLaunchesEdgesAndLives) {
   const auto page = explain_html(small_plan(), 0, kRates);
   ASSERT_TRUE(page) << page.error().message;
   EXPECT_EQ(count(*page, "class=edge"), 3U);  // a-b, b-c, c-d
-  EXPECT_EQ(count(*page, "class=fused"), 1U);
+  EXPECT_EQ(count(*page, "class=\"fused\""), 1U);
+  // An unquoted value would take the slash for its own and leave its element open around what follows.
+  EXPECT_FALSE(std::regex_search(*page, std::regex("=[^\"\\s>]+/>")));
   EXPECT_NE(page->find("linear + add"), std::string::npos);
   EXPECT_NE(page->find("bytes 0 to 128, launches 0 to 1"), std::string::npos);
   EXPECT_NE(page->find("bytes 128 to 256, launches 1 to 2"), std::string::npos);
