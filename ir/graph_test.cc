@@ -204,7 +204,8 @@ TEST(Ops, ErrorsSayWhatWasFoundAndExpected) {
       {"input",
        {},
        {{"name", "mask"}},
-       "input: name is \"mask\", expected one of tokens, positions, sequences, slots, block_table, rows"},
+       "input: name is \"mask\", expected one of tokens, positions, sequences, slots, block_table, rows, "
+       "inverse_temperatures"},
       {"constant",
        {},
        {{"values", std::vector<float>{}}},
