@@ -229,4 +229,5 @@ if(LLCUDA_TESTS)
   target_include_directories(llcuda_fake_driver SYSTEM PRIVATE ${LLCUDA_fmt_INCLUDE})
   target_compile_definitions(llcuda_fake_driver PRIVATE
     LLCUDA_SOURCE_DIR="${PROJECT_SOURCE_DIR}" LLCUDA_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  add_dependencies(runtime_test llcuda_fake_driver)  # loaded by name
 endif()

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
 namespace ll {
 namespace {
@@ -76,6 +77,30 @@ inline void exp_of(const Floats& x, Floats& result) {
 }
 
 }  // namespace
+
+void LikelihoodSort::sort(std::vector<Candidate>& candidates) {
+  constexpr size_t kWorthDigits = 2048;  // fewer are sorted sooner by comparing them
+  if (candidates.size() < kWorthDigits) return std::sort(candidates.begin(), candidates.end(), more_likely);
+  // Each pass keeps the order of equal digits, so that of equal logits the lower token stays first.
+  constexpr int kBits = 11, kPasses = 3;
+  constexpr uint32_t kDigits = 1U << kBits;
+  const auto digit = [](const Candidate& c, int pass) {
+    // 0 and -0 are equals; the largest logit has the smallest key.
+    const auto key = ~(static_cast<uint32_t>(ordered(c.logit + 0.0F)) ^ 0x80000000U);
+    return key >> (kBits * pass) & (kDigits - 1);
+  };
+  std::array<std::array<size_t, kDigits>, kPasses> first{};
+  for (const Candidate& c : candidates) {
+    for (int pass = 0; pass < kPasses; ++pass) ++first[static_cast<size_t>(pass)][digit(c, pass)];
+  }
+  other_.resize(candidates.size());
+  for (int pass = 0; pass < kPasses; ++pass) {
+    auto& places = first[static_cast<size_t>(pass)];
+    std::exclusive_scan(places.begin(), places.end(), places.begin(), size_t{0});
+    for (const Candidate& c : candidates) other_[places[digit(c, pass)]++] = c;
+    candidates.swap(other_);
+  }
+}
 
 Result<int32_t> most_likely(std::span<const float> logits) {
   if (logits.empty()) return error(Code::kInternal, "no logits to sample from");

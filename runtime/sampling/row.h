@@ -29,6 +29,16 @@ struct Shortlist {
   double sum_at_one = 0;  // the same at temperature 1
 };
 
+// Sorts candidates that come in ascending order of tokens, most likely first. Flat distributions leave a whole
+// vocabulary to sort: the digits of the logits' bits are sorted, not the logits. No logit is NaN.
+class LikelihoodSort {
+ public:
+  void sort(std::vector<Candidate>& candidates);
+
+ private:
+  std::vector<Candidate> other_;
+};
+
 // Index of the largest logit, the first of equals. kBadData for logits that make no distribution: one is NaN or
 // +infinity, or all are -infinity.
 Result<int32_t> most_likely(std::span<const float> logits);

@@ -216,7 +216,7 @@ double Sampler::gather(std::span<const float> logits, float largest, const Sampl
   }
   if (nucleus_alone(params, vocab)) {
     // A token below this share cannot be in the nucleus: all such tokens together weigh less than what top_p leaves
-    // out. So a sort of the few others does.
+    // out. So a sort of the others does, which are few but for flat rows.
     const double total = exp_sum(logits, largest, params.temperature);
     const double share = (1 - static_cast<double>(params.top_p)) * total / static_cast<double>(vocab);
     const double least = static_cast<double>(largest) + static_cast<double>(params.temperature) * std::log(share);
@@ -226,7 +226,7 @@ double Sampler::gather(std::span<const float> logits, float largest, const Sampl
         candidates_.push_back({logits[i], static_cast<int32_t>(i)});
       }
     }
-    std::sort(candidates_.begin(), candidates_.end(), more_likely);
+    by_likelihood_.sort(candidates_);
     weigh(largest, params.temperature);
     return total;
   }

@@ -44,6 +44,7 @@ class Sampler {
   size_t draw(const RowSampling& row) const;
 
   TopK top_k_;
+  LikelihoodSort by_likelihood_;
   Penalties penalties_;
   std::vector<float> edited_, listed_, terms_;
   std::vector<Candidate> candidates_;  // what the draw is from

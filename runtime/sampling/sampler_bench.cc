@@ -67,6 +67,7 @@ BENCHMARK_CAPTURE(sample, greedy, with([](SampleParams& p) { p.temperature = 0; 
 BENCHMARK_CAPTURE(sample, greedy_top20_logprobs, with([](SampleParams& p) { p.temperature = 0; }), 20);
 BENCHMARK_CAPTURE(sample, temperature, with([](SampleParams&) {}), 0);
 BENCHMARK_CAPTURE(sample, top_p, with([](SampleParams& p) { p.top_p = 0.9F; }), 0);
+BENCHMARK_CAPTURE(sample, top_p_of_a_flat_row, with([](SampleParams& p) { p.temperature = 4, p.top_p = 0.95F; }), 0);
 BENCHMARK_CAPTURE(sample, min_p, with([](SampleParams& p) { p.min_p = 0.05F; }), 0);
 BENCHMARK_CAPTURE(sample, top_k_40_top_p, with([](SampleParams& p) { p.top_k = 40, p.top_p = 0.95F; }), 0);
 BENCHMARK_CAPTURE(sample, penalties, with([](SampleParams& p) { p.top_k = 40, p.repetition_penalty = 1.1F; }), 0);

@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
 #include <numeric>
+#include <random>
 
 #include "runtime/sampling/philox.h"
 
@@ -168,6 +170,24 @@ TEST(Sampler, TopPOverALargeVocabularyMatchesTheDefinition) {
   for (uint64_t seed = 0; seed < 200; ++seed) {
     all.seed = everything.seed = seed;
     ASSERT_EQ(sample(logits, all), sample(logits, everything));
+  }
+}
+
+TEST(LikelihoodSort, OrdersLikeAComparisonWithTiesZerosAndInfinities) {
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal(0, 4);
+  LikelihoodSort by_likelihood;
+  for (const size_t count : {0, 1, 2047, 2048, 2049, 40000}) {
+    std::vector<Candidate> candidates(count);
+    for (size_t i = 0; i < count; ++i) {
+      const float logits[] = {normal(random), std::round(normal(random)), 0.0F, -0.0F, -kInfinity, 1e-42F};
+      candidates[i] = {logits[random() % 6], static_cast<int32_t>(i)};
+    }
+    std::vector<Candidate> want = candidates;
+    std::sort(want.begin(), want.end(), more_likely);
+    by_likelihood.sort(candidates);
+    ASSERT_EQ(candidates.size(), count);
+    for (size_t i = 0; i < count; ++i) ASSERT_EQ(candidates[i].token, want[i].token) << i << " of " << count;
   }
 }
 
