@@ -9,6 +9,7 @@
 #include <random>
 
 #include "runtime/sampling/philox.h"
+#include "runtime/sampling/plain_params_test.h"
 #include "runtime/sampling/sampler.h"
 
 namespace ll::sampler_reference {
@@ -19,15 +20,6 @@ using Tokens = std::vector<int32_t>;
 using Shares = std::vector<double>;  // probability of each token
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-SampleParams plain(float temperature = 1) {
-  SampleParams p;
-  p.temperature = temperature;
-  p.top_k = 0;
-  p.top_p = 1;
-  p.min_p = 0;
-  return p;
-}
 
 std::vector<size_t> most_likely_first(const Shares& shares) {
   std::vector<size_t> order(shares.size());

@@ -10,22 +10,13 @@
 #include <random>
 
 #include "runtime/sampling/philox.h"
+#include "runtime/sampling/plain_params_test.h"
 
 namespace ll {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-
-// Everything off: plain sampling from softmax(logits / temperature).
-SampleParams plain(float temperature = 1) {
-  SampleParams params;
-  params.temperature = temperature;
-  params.top_k = 0;
-  params.top_p = 1;
-  params.min_p = 0;
-  return params;
-}
 
 int32_t sample(const std::vector<float>& logits, const SampleParams& params, const std::vector<int32_t>& history = {}) {
   Sampler sampler;

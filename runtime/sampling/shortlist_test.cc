@@ -5,6 +5,7 @@
 #include <map>
 #include <random>
 
+#include "runtime/sampling/plain_params_test.h"
 #include "runtime/sampling/sampler.h"
 
 namespace ll::shortlist_choices {
@@ -34,15 +35,6 @@ void expect_same(const SampledToken& got, const SampledToken& want, const std::s
     EXPECT_EQ(got.top[i].token, want.top[i].token) << what;
     EXPECT_EQ(got.top[i].logprob, want.top[i].logprob) << what;
   }
-}
-
-SampleParams plain(float temperature) {
-  SampleParams p;
-  p.temperature = temperature;
-  p.top_k = 0;
-  p.top_p = 1;
-  p.min_p = 0;
-  return p;
 }
 
 // Rows as models make them (a few likely tokens), and rows that are all ties, flat or mostly -infinity.
