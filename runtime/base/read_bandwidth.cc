@@ -29,7 +29,7 @@ int64_t sum(const __m128i* begin, const __m128i* end) {
 
 }  // namespace
 
-Result<double> measure_read_bandwidth(uint64_t bytes, int threads) {
+Result<double> measure_read_bandwidth(uint64_t bytes, int threads, std::span<const CpuSet> cpus) {
   bytes = bytes / (4096U * static_cast<unsigned>(threads)) * (4096U * static_cast<unsigned>(threads));
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return error(Code::kOutOfMemory, "cannot map {} bytes to measure memory bandwidth", bytes);
@@ -40,6 +40,7 @@ Result<double> measure_read_bandwidth(uint64_t bytes, int threads) {
   std::vector<int64_t> sums(static_cast<size_t>(threads));
   std::barrier start(threads), end(threads);
   const auto work = [&](size_t thread) {
+    const BoundThread bound(cpus.empty() ? CpuSet() : cpus[thread]);
     __m128i* const mine = words + thread * part;
     std::fill(mine, mine + part, _mm_set1_epi8(1));  // so that each page is real and near who reads it
     for (int pass = 0; pass < kPasses; ++pass) {

@@ -2,13 +2,16 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
+#include "runtime/base/cpu_affinity.h"
 #include "runtime/base/result.h"
 
 namespace ll {
 
 // Bytes a second that `threads` threads together read from a buffer of `bytes` bytes, each a part of its own, front to
-// back: the median of several passes. kOutOfMemory when the buffer cannot be had.
-Result<double> measure_read_bandwidth(uint64_t bytes, int threads);
+// back: the median of several passes. `cpus`: where each thread runs, this one during the call; none: anywhere.
+// kOutOfMemory when the buffer cannot be had.
+Result<double> measure_read_bandwidth(uint64_t bytes, int threads, std::span<const CpuSet> cpus = {});
 
 }  // namespace ll
