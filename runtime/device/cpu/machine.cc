@@ -1,20 +1,21 @@
 #include "runtime/device/cpu/machine.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <string_view>
+
+#include "runtime/base/cpu_affinity.h"
 
 namespace ll {
 namespace {
 
-constexpr int kMaxCpus = 8192;
 constexpr size_t kMaxFile = 16384;  // of /proc/cpuinfo only the beginning is wanted
 
 // The first kMaxFile bytes of a file of /proc or /sys, "" when it cannot be read.
@@ -60,21 +61,6 @@ std::string field(std::string_view text, std::string_view key) {
     return true;
   });
   return value;
-}
-
-std::vector<int> affinity() {
-  std::vector<int> cpus;
-  cpu_set_t* set = CPU_ALLOC(kMaxCpus);
-  if (set == nullptr) return cpus;
-  const size_t bytes = CPU_ALLOC_SIZE(kMaxCpus);
-  CPU_ZERO_S(bytes, set);
-  if (sched_getaffinity(0, bytes, set) == 0) {
-    for (int cpu = 0; cpu < kMaxCpus; ++cpu) {
-      if (CPU_ISSET_S(static_cast<size_t>(cpu), bytes, set)) cpus.push_back(cpu);
-    }
-  }
-  CPU_FREE(set);
-  return cpus;
 }
 
 // "32K" -> 32768.
@@ -154,6 +140,63 @@ void read_cgroups(const std::string& root, Machine& machine) {
   });
 }
 
+// Ascending, each once.
+std::vector<int> sorted(std::vector<int> numbers) {
+  std::sort(numbers.begin(), numbers.end());
+  numbers.erase(std::unique(numbers.begin(), numbers.end()), numbers.end());
+  return numbers;
+}
+
+// `cores`: the core of each allowed CPU.
+std::vector<NumaNode> read_nodes(const std::string& root, const std::map<int, std::string>& cores) {
+  const std::string folder = root + "/sys/devices/system/node/";
+  const std::vector<int> online = sorted(parse_cpu_list(read_text(folder + "online")));
+  if (online.size() < 2) return {};
+  const std::string memories = field(read_text(root + "/proc/self/status"), "Mems_allowed_list");
+  const std::vector<int> allowed = parse_cpu_list(memories);
+  std::vector<NumaNode> nodes;
+  std::vector<size_t> kept;  // of `online`
+  std::set<int> seen;        // CPUs: each is of the first node that lists it
+  for (size_t i = 0; i < online.size(); ++i) {
+    const int id = online[i];
+    const std::string own = folder + "node" + std::to_string(id) + "/";
+    NumaNode node{.id = id};
+    std::set<std::string> node_cores;
+    for (const int cpu : sorted(parse_cpu_list(read_text(own + "cpulist")))) {
+      const auto core = cores.find(cpu);
+      if (core == cores.end() || !seen.insert(cpu).second) continue;
+      node.cpus.push_back(cpu);
+      node_cores.insert(core->second);
+    }
+    node.cores = static_cast<int>(node_cores.size());
+    if (memories.empty() || std::find(allowed.begin(), allowed.end(), id) != allowed.end()) {
+      const std::string total = field(read_text(own + "meminfo"), "Node " + std::to_string(id) + " MemTotal");
+      node.memory_bytes = number(total).value_or(0) << 10;
+    }
+    if (node.cpus.empty() && node.memory_bytes == 0) continue;
+    nodes.push_back(std::move(node));
+    kept.push_back(i);
+  }
+  if (nodes.size() < 2) return {};
+  for (NumaNode& node : nodes) {
+    // To every node that is online, in their order.
+    std::vector<int> all;
+    std::istringstream text(read_text(folder + "node" + std::to_string(node.id) + "/distance"));
+    for (int distance; text >> distance;) all.push_back(distance);
+    if (all.size() != online.size()) continue;
+    for (const size_t i : kept) node.distances.push_back(all[i]);
+  }
+  return nodes;
+}
+
+int threads_of(int cores, int cpus, double quota) {
+  // One core's line buffers do not keep memory busy: its second hardware thread reads as much again (docs/performance/
+  // cpu.md). Two cores and more do, and siblings then only share their caches and vector units.
+  int threads = cores == 1 ? cpus : cores;
+  if (quota > 0) threads = std::min(threads, static_cast<int>(quota));
+  return std::max(threads, 1);
+}
+
 }  // namespace
 
 std::vector<int> parse_cpu_list(const std::string& text) {
@@ -176,18 +219,23 @@ Machine read_machine(const std::string& root) {
   Machine machine;
   machine.cpu = field(read_text(root + "/proc/cpuinfo"), "model name");
   const std::string cpu_root = root + "/sys/devices/system/cpu";
-  std::vector<int> allowed = affinity();
   const std::vector<int> online = parse_cpu_list(read_text(cpu_root + "/online"));
-  if (!root.empty()) allowed = online;
+  std::vector<int> allowed = CpuSet::of_this_thread().cpus();
+  if (!root.empty()) allowed = parse_cpu_list(field(read_text(root + "/proc/self/status"), "Cpus_allowed_list"));
+  if (allowed.empty()) allowed = online;
   machine.allowed_cpus = std::max(1, static_cast<int>(allowed.size()));
   machine.cpus = std::max(machine.allowed_cpus, static_cast<int>(online.size()));
   // CPUs of one core list the same siblings. A CPU without a list is a core of its own.
+  std::map<int, std::string> core_of;
   std::set<std::string> cores;
   for (const int cpu : allowed) {
     const std::string folder = cpu_root + "/cpu" + std::to_string(cpu);
     const std::string siblings = read_text(folder + "/topology/thread_siblings_list");
-    cores.insert(siblings.empty() ? std::to_string(cpu) : std::string(trim(siblings)));
+    const std::string core = siblings.empty() ? std::to_string(cpu) : std::string(trim(siblings));
+    cores.insert(core);
+    core_of.emplace(cpu, core);
   }
+  machine.nodes = read_nodes(root, core_of);
   machine.allowed_cores = std::max(1, static_cast<int>(cores.size()));
   read_caches(cpu_root + "/cpu" + std::to_string(allowed.empty() ? 0 : allowed.front()), machine);
   read_cgroups(root, machine);
@@ -203,11 +251,11 @@ Machine read_machine(const std::string& root) {
 }
 
 int default_threads(const Machine& machine) {
-  // One core's line buffers do not keep memory busy: its second hardware thread reads as much again (docs/performance/
-  // cpu.md). Two cores and more do, and siblings then only share their caches and vector units.
-  int threads = machine.allowed_cores == 1 ? machine.allowed_cpus : machine.allowed_cores;
-  if (machine.cgroup_cpus > 0) threads = std::min(threads, static_cast<int>(machine.cgroup_cpus));
-  return std::max(threads, 1);
+  return threads_of(machine.allowed_cores, machine.allowed_cpus, machine.cgroup_cpus);
+}
+
+int default_threads(const Machine& machine, const NumaNode& node) {
+  return threads_of(node.cores, static_cast<int>(node.cpus.size()), machine.cgroup_cpus);
 }
 
 }  // namespace ll

@@ -101,6 +101,90 @@ TEST_F(Fake, CgroupsOfVersionOne) {
   EXPECT_EQ(read().cgroup_memory_bytes, 0U);
 }
 
+class Nodes : public Fake {
+ protected:
+  void SetUp() override {
+    Fake::SetUp();
+    four_cpus_two_cores();  // 0 and 2, 1 and 3
+    write("sys/devices/system/node/online", "0-1\n");
+    node(0, "0,2\n", 1024);
+    node(1, "1,3\n", 2048);
+  }
+  void node(int id, const std::string& cpus, int kilobytes) {
+    const std::string number = std::to_string(id), folder = "sys/devices/system/node/node" + number + "/";
+    write(folder + "cpulist", cpus);
+    write(folder + "meminfo", "\nNode " + number + " MemTotal:  " + std::to_string(kilobytes) + " kB\n");
+  }
+};
+
+TEST_F(Nodes, CpusMemoryAndDistances) {
+  write("sys/devices/system/node/node0/distance", "10 21\n");
+  write("sys/devices/system/node/node1/distance", "21 10\n");
+  const auto nodes = read().nodes;
+  ASSERT_EQ(nodes.size(), 2U);
+  EXPECT_EQ(nodes[0].cpus, Cpus({0, 2}));
+  EXPECT_EQ(nodes[0].cores, 1);
+  EXPECT_EQ(nodes[0].memory_bytes, 1U << 20);
+  EXPECT_EQ(nodes[1].id, 1);
+  EXPECT_EQ(nodes[1].cpus, Cpus({1, 3}));
+  EXPECT_EQ(nodes[1].memory_bytes, 2U << 20);
+  EXPECT_EQ(nodes[1].distances, Cpus({21, 10}));
+  EXPECT_EQ(default_threads(read(), nodes[1]), 2);  // a single core
+}
+
+TEST_F(Nodes, OneNodeOrNoneIsNotListed) {
+  for (const char* online : {"0\n", "", "0,0\n", "garbage\n", "-\n", "5000-6000\n", "0-1", "0,7"}) {
+    write("sys/devices/system/node/online", online);
+    EXPECT_EQ(read().nodes.size(), std::string(online) == "0-1" ? 2U : 0U) << online;
+  }
+}
+
+TEST_F(Nodes, TheCpusetLimitsCpusAndMemory) {
+  write("proc/self/status", "Name:\tx\nCpus_allowed_list:\t1-2\nMems_allowed_list:\t1\n");
+  const auto nodes = read().nodes;
+  ASSERT_EQ(nodes.size(), 2U);
+  EXPECT_EQ(nodes[0].cpus, Cpus({2}));
+  EXPECT_EQ(nodes[0].memory_bytes, 0U);
+  EXPECT_EQ(nodes[1].cpus, Cpus({1}));
+  EXPECT_EQ(nodes[1].memory_bytes, 2U << 20);
+  EXPECT_EQ(read().allowed_cpus, 2);
+  // Neither CPUs nor memory: it is as if it were not there.
+  write("proc/self/status", "Cpus_allowed_list:\t1,3\nMems_allowed_list:\t1\n");
+  EXPECT_TRUE(read().nodes.empty());
+}
+
+TEST_F(Nodes, OddContents) {
+  // A CPU in two lists is the first one's; what is offline or unreadable belongs nowhere.
+  node(0, "0,2,0-2,77,x\n", 1024);
+  node(1, "1,3\n", 2048);
+  write("sys/devices/system/node/node0/distance", "10\n");
+  write("sys/devices/system/node/node1/distance", "21 ten\n");
+  auto nodes = read().nodes;
+  ASSERT_EQ(nodes.size(), 2U);
+  EXPECT_EQ(nodes[0].cpus, Cpus({0, 1, 2}));
+  EXPECT_EQ(nodes[0].cores, 2);
+  EXPECT_EQ(nodes[1].cpus, Cpus({3}));
+  EXPECT_TRUE(nodes[0].distances.empty());
+  EXPECT_TRUE(nodes[1].distances.empty());
+  // Memory alone, CPUs alone.
+  node(0, "\n", 1024);
+  node(1, "0-3\n", 0);
+  nodes = read().nodes;
+  ASSERT_EQ(nodes.size(), 2U);
+  EXPECT_TRUE(nodes[0].cpus.empty());
+  EXPECT_EQ(nodes[0].cores, 0);
+  EXPECT_EQ(nodes[1].memory_bytes, 0U);
+  // A node that is online without a folder, between two that have one.
+  write("sys/devices/system/node/online", "0-2\n");
+  node(2, "0-1\n", 64);
+  std::filesystem::remove_all(root_ / "sys/devices/system/node/node1");
+  write("sys/devices/system/node/node2/distance", "21 31 10\n");
+  nodes = read().nodes;
+  ASSERT_EQ(nodes.size(), 2U);
+  EXPECT_EQ(nodes[1].id, 2);
+  EXPECT_EQ(nodes[1].distances, Cpus({21, 10}));
+}
+
 TEST_F(Fake, MemoryCachesAndHugePages) {
   four_cpus_two_cores();
   write("proc/meminfo", "MemTotal:       1024 kB\nMemFree:  1 kB\nMemAvailable:    512 kB\n");
