@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "runtime/base/result.h"
+#include "runtime/device/cpu/placement.h"
 #include "runtime/plan/plan.h"
 #include "runtime/sampling/sampling.h"
 
@@ -37,6 +38,8 @@ struct DeviceInfo {
   uint64_t working_bytes = 0;  // arena, scratch, inputs, logits; not weights, not the KV pool
   bool kv_on_demand = false;   // pages of the KV pool take memory when first written, not when the device is opened
   uint32_t token_tile = 1;     // tokens that products take together: a step of more takes as long as the next multiple
+  std::vector<NodeShare> shares{};  // NUMA nodes of the threads; empty: nothing is placed
+  std::string memory_placement{};   // with shares: where memory of the device's own lies, and if elsewhere, why
 };
 
 // Page `from` of every layer's KV cache to page `to`; both below Plan::pages.

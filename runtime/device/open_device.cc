@@ -1,10 +1,14 @@
 #include "runtime/device/open_device.h"
 
+#include <sched.h>
+
 #include <charconv>
 #include <optional>
 
 #include "runtime/device/cpu/cpu_device.h"
 #include "runtime/device/cpu/machine.h"
+#include "runtime/device/cpu/node_memory.h"
+#include "runtime/device/cpu/placement.h"
 #include "runtime/device/cuda/cuda_device.h"
 
 namespace ll {
@@ -47,7 +51,8 @@ Result<std::unique_ptr<Device>> open_device(ValidatedPlan& plan, const DeviceOpt
   TRY_ASSIGN(const auto isa, parse_isa(options.isa));
   TRY_ASSIGN(const DeviceChoice choice, parse_device(options.name));
   if (options.threads < 0) return usage("threads is {}, expected 0 or more", options.threads);
-  const int threads = options.threads == 0 ? default_threads(read_machine()) : options.threads;
+  TRY_ASSIGN(const NumaChoice numa, parse_numa(options.numa));
+  const Machine machine = read_machine();
   if (options.launch_mode < 0 || options.launch_mode > 3) {
     return usage("launch_mode is {}, expected 0 to 3", options.launch_mode);
   }
@@ -59,6 +64,7 @@ Result<std::unique_ptr<Device>> open_device(ValidatedPlan& plan, const DeviceOpt
   }
   if (choice.backend.value_or(Backend::kGpu) == Backend::kGpu && plan->has(Backend::kGpu)) {
     plan.select(Backend::kGpu);
+    const int threads = options.threads == 0 ? default_threads(machine) : options.threads;
     const LaunchMode mode = dumps ? LaunchMode::kDumped : static_cast<LaunchMode>(options.launch_mode);
     auto device = open_cuda_device(plan, {choice.ordinal, mode, options.model_dir, threads, options.dump_folder});
     const bool absent = !device && device.error().code == Code::kUnsupported;
@@ -66,8 +72,15 @@ Result<std::unique_ptr<Device>> open_device(ValidatedPlan& plan, const DeviceOpt
   }
   if (dumps) return unsupported("only GPUs dump tensors");
   plan.select(Backend::kCpu);
-  TRY_ASSIGN(Weights weights, Weights::load(plan, options.model_dir, threads));
-  return open_cpu_device(*plan, std::move(weights), {threads, isa, options.launch_mode == 3});
+  TRY_ASSIGN(Placement placement, place(machine, options.threads, numa, sched_getcpu()));
+  const int threads = placement.threads;
+  Weights weights;
+  {
+    const LoadingOnNodes loading(placement.shares);
+    TRY_ASSIGN(weights, Weights::load(plan, options.model_dir, threads));
+  }
+  return open_cpu_device(*plan, std::move(weights),
+                         {threads, isa, options.launch_mode == 3, std::move(placement.shares)});
 }
 
 }  // namespace ll

@@ -10,11 +10,12 @@
 namespace ll {
 
 struct DeviceOptions {
-  std::string name{};         // "cpu", "cuda", "cuda:1"; empty: a GPU that the plan has code for, else the CPU
-  std::string isa{};          // of the CPU's kernels: "scalar", "avx2"; empty: the best here
-  std::string model_dir{};    // of the files that a plan with source files names; empty: beside the plan
-  int threads = 0;            // 0: one per physical core that affinity and cgroup allow
-  int launch_mode = 0;        // 0 .. 3, LaunchMode of runtime/device/cuda/cuda_device.h
+  std::string name{};       // "cpu", "cuda", "cuda:1"; empty: a GPU that the plan has code for, else the CPU
+  std::string isa{};        // of the CPU's kernels: "scalar", "avx2"; empty: the best here
+  std::string model_dir{};  // of the files that a plan with source files names; empty: beside the plan
+  int threads = 0;          // 0: one per physical core that affinity and cgroup allow
+  std::string numa{};   // of the CPU: "auto", "off", the number of a node (runtime/device/cpu/placement.h); empty: auto
+  int launch_mode = 0;  // 0 .. 3, LaunchMode of runtime/device/cuda/cuda_device.h
   std::string dump_folder{};  // GPUs: what each launch wrote goes there, a file a step, with launch_mode 0 or 1
 };
 

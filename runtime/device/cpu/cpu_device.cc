@@ -14,6 +14,7 @@
 #include "runtime/base/checked.h"
 #include "runtime/device/cpu/anonymous_memory.h"
 #include "runtime/device/cpu/machine.h"
+#include "runtime/device/cpu/node_memory.h"
 #include "runtime/device/cpu/team.h"
 #include "runtime/device/host_sampling.h"
 #include "runtime/device/launch_sums.h"
@@ -121,7 +122,7 @@ class CpuDevice final : public Device {
       : plan_(plan), weights_(std::move(weights)), isa_(isa), timed_(timed), sums_(plan.programs.size()) {}
   ~CpuDevice() override;
 
-  Status allocate(int threads);
+  Status allocate(int threads, std::vector<NodeShare> shares);
   void prepare();
 
   DeviceInfo info() const override {
@@ -129,7 +130,9 @@ class CpuDevice final : public Device {
             .isa = isa_name(isa_),
             .threads = team_->size(),
             .working_bytes = working_.size(),
-            .kv_on_demand = true};
+            .kv_on_demand = true,
+            .shares = shares_,
+            .memory_placement = memory_placement_};
   }
   Result<std::span<const float>> run(size_t program, const Step& step) override;
   Status copy_pages(std::span<const PageCopy> copies) override;
@@ -140,12 +143,15 @@ class CpuDevice final : public Device {
  private:
   TensorView view(const Operand& operand) const;
   void upload(const Step& step);
+  std::string place_memory_on_nodes(const WorkingLayout& layout);
 
   const Plan& plan_;
   Weights weights_;
   Isa isa_;
   bool timed_;
   std::vector<LaunchSums> sums_;  // by program
+  std::vector<NodeShare> shares_;
+  std::string memory_placement_;
   std::unique_ptr<Team> team_;
   AnonymousMemory kv_, working_;
   // Parts of working_.
@@ -163,8 +169,9 @@ CpuDevice::~CpuDevice() {
   }
 }
 
-Status CpuDevice::allocate(int threads) {
-  TRY_ASSIGN(team_, Team::create(threads));
+Status CpuDevice::allocate(int threads, std::vector<NodeShare> shares) {
+  shares_ = std::move(shares);
+  TRY_ASSIGN(team_, Team::create(threads, shares_));
   TRY_ASSIGN(kv_, AnonymousMemory::map(plan_.kv_pool_bytes, "the KV pool"));
   const WorkingLayout layout(plan_, threads);
   TRY_ASSIGN(working_, AnonymousMemory::map(layout.size, "the arena, logits and scratch"));
@@ -172,7 +179,32 @@ Status CpuDevice::allocate(int threads) {
   logits_ = working_.data() + layout.logits;
   for (const uint64_t offset : layout.inputs) inputs_.push_back(working_.data() + offset);
   for (const uint64_t offset : layout.scratch) scratch_.push_back(working_.data() + offset);
+  if (!shares_.empty()) memory_placement_ = place_memory_on_nodes(layout);
   return {};
+}
+
+// What all threads use goes to their nodes in turn, a thread's scratch to its own. Where that is refused, pages lie
+// where they are first touched.
+std::string CpuDevice::place_memory_on_nodes(const WorkingLayout& layout) {
+  const auto elsewhere = [](int reason) {
+    return fmt::format("where it is first touched: the system refuses memory policies ({})", strerror(reason));
+  };
+  const MemoryPolicy policy = memory_policy_of_this_thread();
+  if (policy.error != 0) return elsewhere(policy.error);
+  if (policy.own) return "by the policy that the process was started with";
+  const std::vector<int> nodes = memory_nodes(shares_);
+  int refused = place_memory({kv_.data(), kv_.size()}, nodes);
+  if (refused == 0) refused = place_memory({working_.data(), working_.size()}, nodes);
+  size_t thread = 0;
+  for (const NodeShare& share : shares_) {
+    const size_t next = thread + static_cast<size_t>(share.threads);
+    const uint64_t begin = layout.scratch[thread],
+                   end = next < layout.scratch.size() ? layout.scratch[next] : layout.size;
+    if (refused == 0 && share.has_memory)
+      refused = place_memory({working_.data() + begin, end - begin}, {&share.node, 1});
+    thread = next;
+  }
+  return refused == 0 ? "on the threads' nodes" : elsewhere(refused);
 }
 
 TensorView CpuDevice::view(const Operand& operand) const {
@@ -325,7 +357,7 @@ Result<std::unique_ptr<Device>> open_cpu_device(const Plan& plan, Weights weight
   }
   if (plan.reference_kernels) isa = Isa::kScalar;
   auto device = std::make_unique<CpuDevice>(plan, std::move(weights), isa, options.timed);
-  TRY(device->allocate(options.threads == 0 ? default_threads(read_machine()) : options.threads));
+  TRY(device->allocate(options.threads == 0 ? default_threads(read_machine()) : options.threads, options.shares));
   device->prepare();
   return std::unique_ptr<Device>(std::move(device));
 }

@@ -3,8 +3,10 @@
 
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "kernels/kernel.h"
+#include "runtime/device/cpu/placement.h"
 #include "runtime/device/device.h"
 #include "runtime/plan/weights.h"
 
@@ -14,6 +16,8 @@ struct CpuOptions {
   int threads = 0;         // 0: default_threads() of runtime/device/cpu/machine.h
   std::optional<Isa> isa;  // absent: best_isa(). A plan of reference kernels runs at kScalar whatever is asked
   bool timed = false;      // what launches took is printed to stderr at the end
+  // The nodes of the threads (place()), which then are as many as `threads`. Empty: anywhere.
+  std::vector<NodeShare> shares{};
 };
 
 // Bytes of the arena, step inputs, logits and each thread's scratch; the largest uint64_t when no address space holds

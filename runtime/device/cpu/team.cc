@@ -46,23 +46,37 @@ class BlockSignals {
 
 }  // namespace
 
-Team::Team(int threads) : size_(threads), parts_(static_cast<size_t>(threads)), current_(kFinished) {
+Team::Team(int threads, std::span<const NodeShare> shares)
+    : size_(threads), parts_(static_cast<size_t>(threads)), current_(kFinished) {
   // With more threads than CPUs, whoever spins keeps the one it waits for from running.
   spins_ = static_cast<unsigned>(threads) <= std::thread::hardware_concurrency();
+  for (const NodeShare& share : shares) spins_ &= static_cast<size_t>(share.threads) <= share.cpus.size();
+  if (!shares.empty()) caller_cpus_ = CpuSet(shares.front().cpus);
 }
 
-Result<std::unique_ptr<Team>> Team::create(int threads) {
+Result<std::unique_ptr<Team>> Team::create(int threads, std::span<const NodeShare> shares) {
   if (threads < 1 || threads > kMaxThreads) return usage("{} threads, expected 1 to {}", threads, kMaxThreads);
-  std::unique_ptr<Team> team(new Team(threads));
+  std::unique_ptr<Team> team(new Team(threads, shares));
   const BlockSignals block;
   team->threads_.reserve(static_cast<size_t>(threads - 1));
-  for (int thread = 1; thread < threads; ++thread) {
-    try {
-      team->threads_.emplace_back([raw = team.get(), thread] { raw->work(thread); });
-    } catch (const std::system_error& e) {
-      return error(Code::kOutOfMemory, "cannot start thread {} of {}: {}", thread + 1, threads, e.what());
+  const auto start = [&](int until) -> Status {
+    for (int thread = static_cast<int>(team->threads_.size()) + 1; thread < until; ++thread) {
+      try {
+        team->threads_.emplace_back([raw = team.get(), thread] { raw->work(thread); });
+      } catch (const std::system_error& e) {
+        return error(Code::kOutOfMemory, "cannot start thread {} of {}: {}", thread + 1, threads, e.what());
+      }
     }
+    return {};
+  };
+  int until = 0;
+  for (const NodeShare& share : shares) {
+    const BoundThread bound((CpuSet(share.cpus)));  // which the threads inherit
+    if (bound.error() != 0) team->binding_error_ = bound.error();
+    until += share.threads;
+    TRY(start(until));
   }
+  TRY(start(threads));
   return team;
 }
 
@@ -86,6 +100,7 @@ void Team::work(int thread) {
 
 void Team::call(Body body, void* context, uint32_t launches) {
   if (launches == 0) return;
+  const BoundThread bound(caller_cpus_);
   const uint32_t control_word = _mm_getcsr();
   _mm_setcsr(kDefaultControlWord);
   if (size_ == 1) {

@@ -4,11 +4,14 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <thread>
 #include <type_traits>
 #include <vector>
 
+#include "runtime/base/cpu_affinity.h"
 #include "runtime/base/result.h"
+#include "runtime/device/cpu/placement.h"
 
 namespace ll {
 
@@ -22,13 +25,16 @@ inline constexpr int kMaxThreads = 256;
 // is in the middle of a part, never for one that has not begun.
 class Team {
  public:
-  // 1 <= threads <= kMaxThreads, else kUsage. kOutOfMemory when a thread cannot be started.
-  static Result<std::unique_ptr<Team>> create(int threads);
+  // 1 <= threads <= kMaxThreads, else kUsage. kOutOfMemory when a thread cannot be started. `shares` of as many threads
+  // in all: each thread runs on the CPUs of its share, thread 0 while it is in run(). None: wherever the caller may.
+  static Result<std::unique_ptr<Team>> create(int threads, std::span<const NodeShare> shares = {});
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
   ~Team();
 
   int size() const { return size_; }
+  // The errno for which the system would not keep threads to their CPUs, 0 otherwise.
+  int binding_error() const { return binding_error_; }
 
   // Calls body(launch, part, thread) once for each launch in [0, launches) and part in [0, size()), on some thread; a
   // launch begins when all parts of the one before have returned. Returns after the last. What was written before a
@@ -48,7 +54,7 @@ class Team {
     std::atomic<uint64_t> taken{0};
   };
 
-  explicit Team(int threads);
+  Team(int threads, std::span<const NodeShare> shares);
   void call(Body body, void* context, uint32_t launches);
   void work(int thread);
   bool take(uint64_t launch, int part, int thread);
@@ -58,6 +64,8 @@ class Team {
   void wait(uint32_t seen, uint64_t launch, int thread, bool& patient);
 
   const int size_;
+  CpuSet caller_cpus_;  // of thread 0; none: any
+  int binding_error_ = 0;
   bool spins_ = false;
   Body body_ = nullptr;
   void* context_ = nullptr;

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <numeric>
 
@@ -112,6 +113,38 @@ TEST(Team, ThreadsStartWithTheDefaultRoundingAndTheCallerKeepsItsOwn) {
   EXPECT_NE(_mm_getcsr() & kFlushToZero, 0U);
   _mm_setcsr(before);
   for (const unsigned word : seen) EXPECT_EQ(word & kFlushToZero, 0U);
+}
+
+// Two shares, of this machine's first allowed CPU and its last.
+TEST(Team, ThreadsStayOnTheCpusOfTheirShare) {
+  const std::vector<int> all = CpuSet::of_this_thread().cpus();
+  ASSERT_FALSE(all.empty());
+  const std::vector<NodeShare> shares = {{0, 2, {all.front()}}, {1, 3, {all.back()}}};
+  auto team = Team::create(5, shares);
+  ASSERT_TRUE(team);
+  EXPECT_EQ((*team)->binding_error(), 0);
+  EXPECT_EQ(CpuSet::of_this_thread().cpus(), all);
+  std::array<std::vector<int>, 5> seen;
+  (*team)->run(1000, [&](uint32_t, int, int thread) {
+    auto& cpus = seen[static_cast<size_t>(thread)];
+    if (cpus.empty()) cpus = CpuSet::of_this_thread().cpus();
+  });
+  EXPECT_EQ(CpuSet::of_this_thread().cpus(), all);
+  EXPECT_FALSE(seen[0].empty() && seen[1].empty() && seen[2].empty() && seen[3].empty() && seen[4].empty());
+  for (size_t i = 0; i < seen.size(); ++i) {
+    if (seen[i].empty()) continue;  // a late thread's parts are others'
+    EXPECT_EQ(seen[i], shares[i < 2 ? 0 : 1].cpus) << i;
+  }
+}
+
+TEST(Team, CpusThatAreNotThereLeaveThreadsUnbound) {
+  const std::vector<NodeShare> shares = {{0, 2, {kMaxCpus - 1}}};
+  auto team = Team::create(2, shares);
+  ASSERT_TRUE(team);
+  EXPECT_EQ((*team)->binding_error(), EINVAL);
+  std::atomic<int> parts = 0;
+  (*team)->run(10, [&](uint32_t, int, int) { ++parts; });
+  EXPECT_EQ(parts, 20);
 }
 
 TEST(Team, AnIdleTeamUsesNoProcessorTime) {
