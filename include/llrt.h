@@ -89,6 +89,8 @@ typedef struct llrt_open_params {
   int32_t reserved;        /* 0 */
   const char* dump_folder; /* GPUs: what each launch of a step wrote goes there as safetensors, a file a step; slow.
                               Null: nowhere */
+  const char* numa;        /* CPUs of several NUMA nodes: "auto", "off": threads and memory as the system likes, "1": on
+                              that node; null: auto. Where there is one node it changes nothing */
 } llrt_open_params;
 
 /* Fills in defaults. Call as llrt_open_params_init(&params, sizeof params). */

@@ -180,6 +180,11 @@ TEST_F(Api, ParametersOutOfRange) {
   open.threads = 1;
   open.isa = "sse9";
   EXPECT_FAILS(llrt_model_open(path_.c_str(), &open, &none), LLRT_USAGE, "sse9");
+  open.isa = nullptr;
+  open.numa = "left";
+  EXPECT_FAILS(llrt_model_open(path_.c_str(), &open, &none), LLRT_USAGE, "numa is 'left', expected auto, off or");
+  open.numa = "9999";
+  EXPECT_FAILS(llrt_model_open(path_.c_str(), &open, &none), LLRT_USAGE, "numa is node 9999");
   EXPECT_EQ(none, nullptr);
   EXPECT_FAILS(llrt_tokenize(model.get(), "A", 1, 64, nullptr, 0, nullptr), LLRT_USAGE, "count");
   size_t count = 0;

@@ -1,9 +1,14 @@
+#include <sched.h>
+
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "runtime/api/handles.h"
 #include "runtime/api/status.h"
 #include "runtime/device/cpu/cpu_device.h"
 #include "runtime/device/cpu/machine.h"
+#include "runtime/device/cpu/node_memory.h"
+#include "runtime/device/cpu/placement.h"
 #include "runtime/device/cuda/cuda_device.h"
 #include "runtime/plan/describe.h"
 
@@ -14,25 +19,55 @@ using Json = nlohmann::ordered_json;
 
 std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
+Json describe(const NumaNode& node, const Machine& machine) {
+  std::string cpus;
+  for (size_t i = 0; i < node.cpus.size(); ++i) {
+    const size_t first = i;
+    while (i + 1 < node.cpus.size() && node.cpus[i + 1] == node.cpus[i] + 1) ++i;
+    cpus += fmt::format("{}{}", cpus.empty() ? "" : ",", node.cpus[first]);
+    if (i > first) cpus += fmt::format("-{}", node.cpus[i]);
+  }
+  return {{"node", node.id},
+          {"cpus", cpus},
+          {"cores", node.cores},
+          {"threads", node.cpus.empty() ? 0 : default_threads(machine, node)},
+          {"memory_bytes", node.memory_bytes}};
+}
+
+// Where as many threads as by default go, and what becomes of memory policies.
+std::string describe_placement(const Machine& machine) {
+  if (machine.nodes.empty()) return "one node";
+  const auto placement = place(machine, 0, {}, sched_getcpu());
+  if (!placement || placement->shares.empty()) return "CPUs of one node";
+  const MemoryPolicy policy = memory_policy_of_this_thread();
+  std::string text = describe(placement->shares);
+  if (policy.error != 0) text += fmt::format("; the system refuses memory policies ({})", strerror(policy.error));
+  if (policy.own) text += "; memory by the policy that the process was started with";
+  return text;
+}
+
 Json describe(const Machine& machine) {
   Json levels = Json::object();
   for (int level = 0; level < kIsaCount; ++level) {
     levels[isa_name(static_cast<Isa>(level))] = has_isa(static_cast<Isa>(level));
   }
   const auto limit = [](auto value) { return value > 0 ? Json(value) : Json(nullptr); };
-  return {{"cpu", machine.cpu},
-          {"cpus", machine.cpus},
-          {"allowed_cpus", machine.allowed_cpus},
-          {"allowed_cores", machine.allowed_cores},
-          {"cgroup_cpus", limit(machine.cgroup_cpus)},
-          {"threads", default_threads(machine)},
-          {"isa", levels},
-          {"best_isa", isa_name(best_isa())},
-          {"last_level_cache_bytes", machine.l3_bytes},
-          {"memory_bytes", machine.memory_bytes},
-          {"available_bytes", machine.available_bytes},
-          {"cgroup_memory_bytes", limit(machine.cgroup_memory_bytes)},
-          {"transparent_huge_pages", machine.transparent_huge_pages}};
+  Json json = {{"cpu", machine.cpu},
+               {"cpus", machine.cpus},
+               {"allowed_cpus", machine.allowed_cpus},
+               {"allowed_cores", machine.allowed_cores},
+               {"cgroup_cpus", limit(machine.cgroup_cpus)},
+               {"threads", default_threads(machine)},
+               {"isa", levels},
+               {"best_isa", isa_name(best_isa())},
+               {"last_level_cache_bytes", machine.l3_bytes},
+               {"memory_bytes", machine.memory_bytes},
+               {"available_bytes", machine.available_bytes},
+               {"cgroup_memory_bytes", limit(machine.cgroup_memory_bytes)},
+               {"transparent_huge_pages", machine.transparent_huge_pages},
+               {"numa_placement", describe_placement(machine)}};
+  for (const NumaNode& node : machine.nodes) json["numa_nodes"].push_back(describe(node, machine));
+  return json;
 }
 
 Json needs(const Plan& plan, const Machine& machine) {

@@ -12,12 +12,17 @@ namespace {
 constexpr size_t kOpenParamsFirst = offsetof(llrt_open_params, device), kInfoFirst = sizeof(llrt_model_info);
 static_assert(kOpenParamsFirst == 32 && kInfoFirst == 112, "API version 1; keep these sizes when members are added");
 
-constexpr llrt_open_params kOpenDefaults = {sizeof(llrt_open_params), 0, 0, nullptr, nullptr, nullptr, 0, 0, nullptr};
+constexpr llrt_open_params kOpenDefaults = {
+    sizeof(llrt_open_params), 0, 0, nullptr, nullptr, nullptr, 0, 0, nullptr, nullptr};
 
 std::string facts(const Plan& plan, const DeviceInfo& device) {
   nlohmann::ordered_json json = nlohmann::ordered_json::parse(describe_plan_json(plan));
   json["device"] = {
       {"name", device.name}, {"isa", device.isa}, {"threads", device.threads}, {"working_bytes", device.working_bytes}};
+  nlohmann::ordered_json shares = nlohmann::ordered_json::array();
+  for (const NodeShare& s : device.shares)
+    shares.push_back({{"node", s.node}, {"threads", s.threads}, {"cpus", s.cpus}});
+  if (!shares.empty()) json["device"]["numa"] = {{"shares", shares}, {"memory", device.memory_placement}};
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -35,8 +40,8 @@ Result<std::shared_ptr<Model>> Model::open(const std::string& path, const llrt_o
   TRY_ASSIGN(ValidatedPlan plan, open_plan(path, options));
   std::shared_ptr<Model> model(new Model(std::move(plan)));
   const auto text = [](const char* value) { return std::string(value == nullptr ? "" : value); };
-  const DeviceOptions device_options{text(params.device), text(params.isa),   text(params.model_dir),
-                                     params.threads,      params.launch_mode, text(params.dump_folder)};
+  const DeviceOptions device_options{text(params.device), text(params.isa),   text(params.model_dir),  params.threads,
+                                     text(params.numa),   params.launch_mode, text(params.dump_folder)};
   TRY_ASSIGN(auto device, open_device(model->plan_, device_options));
   model->device_ = device->info();
   TRY_ASSIGN(model->engine_, Engine::create(model->plan(), std::move(device)));

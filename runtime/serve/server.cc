@@ -85,7 +85,8 @@ Status load(const ServeOptions& options, App& app, Loaded& out) {
   out.plan = std::make_unique<ValidatedPlan>(std::move(plan));
   ValidatedPlan& opened = *out.plan;
   TRY_ASSIGN(const std::shared_ptr<ServedModel> model, ServedModel::load(*opened, options.alias));
-  TRY_ASSIGN(auto device, open_device(opened, {options.device, options.isa, options.model_dir, options.threads}));
+  TRY_ASSIGN(auto device,
+             open_device(opened, {options.device, options.isa, options.model_dir, options.threads, options.numa}));
   EngineThreadOptions engine;
   engine.scheduler.kv_pages = options.kv_pages;
   engine.scheduler.max_step_tokens = options.max_step_tokens;
@@ -145,6 +146,10 @@ Status serve(const ServeOptions& options) {
       app.log().line(LogLevel::kNotice, "ready", [&](JsonWriter& json) {
         json.string("model", loaded.model->name).integer("context_length", loaded.model->context_length);
         json.integer("max_batch", (**loaded.plan).max_batch).integer("threads", loaded.engine->device().threads);
+        const DeviceInfo device = loaded.engine->device();
+        if (!device.shares.empty()) {
+          json.string("numa", describe(device.shares)).string("numa_memory", device.memory_placement);
+        }
       });
     });
   });

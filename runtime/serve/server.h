@@ -14,6 +14,7 @@ struct ServeOptions {
   std::string device;  // "cpu", "cuda", "cuda:1"; empty: a GPU that the plan has code for, else the CPU
   std::string isa;     // empty: the best here
   int threads = 0;     // 0: one per core that affinity and cgroup allow
+  std::string numa;    // "auto", "off", the number of a node; empty: auto
   std::string alias;   // the model's name in answers; empty: the plan's
 
   std::string host = "127.0.0.1";

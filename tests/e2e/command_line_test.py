@@ -48,6 +48,15 @@ class CommandLine(Case):
             with self.subTest(args):
                 json.loads(run(program, *args).stdout)
 
+    def test_placement_changes_no_output(self):
+        plan = self.compile(BUNDLED)
+        outputs = {run("llrt", "run", plan, "-p", "In", "-n", 4, "--temp", 0, *options).stdout
+                   for options in ((), ("--numa", "auto"), ("--numa", "off"), ("--numa", "off", "-t", 1))}
+        self.assertEqual(len(outputs), 1)
+        self.assertIn("numa_placement", json.loads(run("llrt", "doctor", "--json").stdout)["machine"])
+        for node in ("left", "9999", "-1"):
+            run("llrt", "run", plan, "-p", "In", "-n", 4, f"--numa={node}", expect=64)
+
     def test_benchmark_of_prompts_and_generation_together(self):
         plan = self.compile(BUNDLED)
         done = run("llrt", "bench", plan, "-p", 0, "-n", 0, "--pg", "16,4,20,2", "-b", "1,3", "-r", 1, "-o", "json")

@@ -132,6 +132,16 @@ class Bench {
   const BenchArguments& options_;
 };
 
+// Where each thread of the device runs; none: anywhere.
+std::vector<CpuSet> cpus_of_threads(const nlohmann::json& device) {
+  std::vector<CpuSet> cpus;
+  if (!device.contains("numa")) return cpus;
+  for (const nlohmann::json& share : device["numa"]["shares"]) {
+    cpus.insert(cpus.end(), share["threads"].get<size_t>(), CpuSet(share["cpus"].get<std::vector<int>>()));
+  }
+  return cpus;
+}
+
 // Larger than the last cache by far, and small beside what memory is free.
 uint64_t bandwidth_buffer() {
   const auto machine = nlohmann::json::parse(llrt::doctor())["machine"];
@@ -162,9 +172,10 @@ Status run(const BenchArguments& options) {
   const std::vector<uint32_t> batches = options.batches.empty() ? std::vector{1U} : options.batches;
   const uint32_t generate = options.generate.value_or(std::min(128U, room));
   double bandwidth = 1e9 * options.bandwidth;
-  const std::string device = nlohmann::json::parse(model.json())["device"]["name"];
+  const nlohmann::json facts = nlohmann::json::parse(model.json())["device"];
+  const std::string device = facts["name"];
   if (bandwidth == 0 && device == "cpu") {
-    TRY_ASSIGN(bandwidth, measure_read_bandwidth(bandwidth_buffer(), info.threads));
+    TRY_ASSIGN(bandwidth, measure_read_bandwidth(bandwidth_buffer(), info.threads, cpus_of_threads(facts)));
   }
   Bench bench(model, options);
   std::vector<Row> rows;

@@ -56,7 +56,8 @@ void print(const std::string& part, const Json& facts) {
     if (value.is_object() && part == "plan") {
       print(part + ": " + key, value);
     } else if (value.is_array() && !value.empty() && value[0].is_object()) {
-      for (const Json& v : value) fmt::print("  {:<26} {}\n", key.substr(0, key.size() - 1), joined(v));
+      const std::string name = line(key.substr(0, key.size() - 1), "").first;
+      for (const Json& v : value) fmt::print("  {:<26} {}\n", name, joined(v));
     } else {
       const auto [name, shown] = line(key, value);
       fmt::print("  {:<26} {}\n", name, shown);

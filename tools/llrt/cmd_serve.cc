@@ -83,6 +83,11 @@ Command add_serve(CLI::App& app) {
       ->check(CLI::Range(1, 256))
       ->envname("LLRT_ARG_THREADS")
       ->type_name("N");
+  app.add_option("--numa", o.numa,
+                 "several NUMA nodes: auto, off (threads and memory as the system likes) or a node's number: run on it "
+                 "(default: auto)")
+      ->envname("LLRT_ARG_NUMA")
+      ->type_name("NODE");
   app.add_option("--isa", o.isa,
                  "instruction set of the kernels: scalar, avx2, avx-vnni, avx512-vnni or amx (default: the best here)")
       ->check(CLI::IsMember({"scalar", "avx2", "avx-vnni", "avx512-vnni", "amx"}))

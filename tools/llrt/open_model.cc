@@ -8,6 +8,10 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
                  "threads (default: one per physical core that affinity and cgroup allow)")
       ->check(CLI::Range(1, 256))
       ->type_name("N");
+  app.add_option("--numa", options.numa,
+                 "several NUMA nodes: auto, off (threads and memory as the system likes) or a node's number: run on it "
+                 "(default: auto)")
+      ->type_name("NODE");
   app.add_option("--isa", options.isa,
                  "instruction set of the kernels: scalar, avx2, avx-vnni, avx512-vnni or amx (default: the best here)")
       ->check(CLI::IsMember({"scalar", "avx2", "avx-vnni", "avx512-vnni", "amx"}))
@@ -33,6 +37,7 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
 llrt::Model open_model(const ModelOptions& options) {
   llrt::OpenParams params;
   params.threads = options.threads;
+  if (!options.numa.empty()) params.numa = options.numa.c_str();
   if (!options.isa.empty()) params.isa = options.isa.c_str();
   if (!options.model_dir.empty()) params.model_dir = options.model_dir.c_str();
   if (!options.device.empty()) params.device = options.device.c_str();
