@@ -9,7 +9,7 @@ set(LLCUDA_LEVEL_avx512 ${LLCUDA_LEVEL_avx2} -mavx512f -mavx512bw -mavx512vl -ma
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   list(APPEND LLCUDA_LEVEL_avx512 -Wno-maybe-uninitialized)  # false for the undefined operands of its own words (GCC bug 105593)
 endif()
-set(LLCUDA_LEVEL_amx ${LLCUDA_LEVEL_avx512} -mamx-tile -mamx-int8)
+set(LLCUDA_LEVEL_amx ${LLCUDA_LEVEL_avx512} -mamx-tile -mamx-int8 -mamx-bf16)
 
 # Every product of every type, three times over in plain C++: a minute of optimization for seconds of running.
 set_source_files_properties(${PROJECT_SOURCE_DIR}/kernels/cpu/x16_product_test.cc PROPERTIES COMPILE_OPTIONS "-O0;-U_FORTIFY_SOURCE")

@@ -55,12 +55,13 @@ bool cpu_has_avx512_vnni() {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
 
-// Tiles: the CPU has them (leaf 7), the OS saves them (XCR0), and it lets this process use their 8 KB of state, which
-// Linux grants on request (Documentation/arch/x86/xstate.rst).
+// Tiles, their products of int8 and of bf16: the CPU has all three (leaf 7), the OS saves tiles (XCR0), and it lets
+// this process use their 8 KB of state, which Linux grants on request (Documentation/arch/x86/xstate.rst).
 bool cpu_has_amx() {
   unsigned a = 0, b = 0, c = 0, d = 0;
-  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25, kOsXsave = 1u << 27, kTileState = 3u << 17;
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & (kTile | kInt8)) != (kTile | kInt8)) return false;
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25, kAll = kBf16 | kTile | kInt8;
+  constexpr unsigned kOsXsave = 1u << 27, kTileState = 3u << 17;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kAll) != kAll) return false;
   if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & kOsXsave) == 0) return false;
   unsigned low = 0, high = 0;
   asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));

@@ -25,7 +25,7 @@ constexpr Kernel row(std::string_view name, std::string_view op) {
   return {name,
           op,
           {level<kForm, ref::linear>, level<kForm, avx2::linear>, kQ8 ? level<kForm, avxvnni::linear> : nullptr,
-           kQ8 ? level<kForm, avx512::linear> : nullptr, kQ8 ? level<kForm, amx::linear> : nullptr},
+           kQ8 ? level<kForm, avx512::linear> : nullptr, level < kForm, kQ8 ? amx::linear : amx::float_linear > },
           check<kForm, kQ8>,
           ref::scratch_linear,
           cost<kForm>,

@@ -36,6 +36,8 @@ struct Case {
   // The same for GPUs where they need more: tensor cores take f16 operands, and functions are approximated their own
   // way. Empty: `tolerance`.
   std::vector<std::vector<double>> tolerance_cuda = {};
+  // The same for level kAmx where its products round tokens to bf16. Empty: `tolerance`.
+  std::vector<std::vector<double>> tolerance_amx = {};
 };
 
 // A dimension that `check` leaves free (pages of a cache, vocabulary of a table): input `operand`, dimension `dim`.

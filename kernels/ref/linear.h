@@ -12,6 +12,7 @@
 // At every level a fused form gives the bits of the kernels it stands for (linear, activation, mul, add).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/kernel.h"
@@ -30,6 +31,15 @@ constexpr int64_t linear_mins_bytes(int64_t k) { return 4 * kLinearChunk * (k / 
 constexpr int64_t linear_panel_bytes(int64_t k) { return 2 * 4 * 16 * k; }  // two panels of f32 rows: more than tiles
 constexpr int64_t linear_scratch_bytes(int64_t k) {
   return 2 * 4 * 16 * kLinearChunk + linear_mins_bytes(k) + linear_panel_bytes(k);
+}
+// Behind that, where bf16 weights meet f32 tokens: a chunk of tokens that the level rounds to bf16, rows of a multiple
+// of 32. The chunk is a multiple of 64 tokens, of 4 MB or less where that is more than 64.
+constexpr int64_t linear_bf16_row_bytes(int64_t k) { return (k + 31) / 32 * 64; }
+constexpr int64_t linear_bf16_chunk(int64_t k) {
+  return std::clamp<int64_t>((int64_t{4} << 20) / linear_bf16_row_bytes(k) / 64 * 64, 64, kLinearChunk);
+}
+constexpr int64_t linear_bf16_bytes(int64_t tokens, int64_t k) {
+  return std::min(tokens, linear_bf16_chunk(k)) * linear_bf16_row_bytes(k) + 64;  // 64: stores of whole registers
 }
 
 // Where a launch that passed its check has its operands.
@@ -79,5 +89,6 @@ void linear(const KernelCall& call, LinearForm form);
 }
 namespace amx {
 void linear(const KernelCall& call, LinearForm form);
-}
+void float_linear(const KernelCall& call, LinearForm form);  // f32 tokens; those that meet bf16 weights become bf16
+}  // namespace amx
 }  // namespace ll

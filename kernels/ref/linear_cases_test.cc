@@ -172,32 +172,42 @@ Case make_case(Random& random, LinearForm form, bool q8, DType dtype, Layout lay
     if (form == kAdd) c.in[2].row_bytes = 4 * n + 4;
   }
 
-  // Both levels stay within roundings(k) units of the exact sum, hence twice that apart.
-  std::vector<double> tolerance(static_cast<size_t>(s.t * n));
+  // Both levels stay within roundings(k) units of the exact sum, hence twice that apart. Where f32 tokens of bf16
+  // weights become bf16, each product is off by half a unit of its 8 bits besides.
   const auto bias = [&](size_t part, int64_t r) {
     return s.bias ? read(c.in[first_bias + part].type, c.in[first_bias + part].bytes)[static_cast<size_t>(r)] : 0.0f;
   };
-  for (int64_t t = 0; t < s.t; ++t) {
-    int64_t column = 0;
-    for (size_t i = 0; i < (form == kGated ? 1 : count); ++i) {
-      for (int64_t r = 0; r < rows[i]; ++r, ++column) {
-        const auto at = static_cast<size_t>(t * rows[i] + r);
-        const double unit = 2 * kEps * roundings(s.k);
-        double bound = unit * (sums[i].size[at] + std::fabs(bias(i, r))) + slack[i][at];
-        if (form == kGated) {
-          const double up_bound = unit * (sums[1].size[at] + std::fabs(bias(1, r))) + slack[1][at];
-          const double gate = sums[0].value[at] + bias(0, r), up = sums[1].value[at] + bias(1, r);
-          // |act'| <= 1.2 and |act(x)| <= |x|, or 0.2 below zero; the vector functions are within 64 roundings.
-          bound = 1.2 * bound + 64 * kEps * (std::fabs(gate) + 1);
-          bound =
-              bound * (std::fabs(up) + up_bound) + up_bound * (std::fabs(gate) + 0.2) + 4 * kEps * std::fabs(gate * up);
+  const auto bounds = [&](bool bf16_tiles) {
+    std::vector<double> tolerance(static_cast<size_t>(s.t * n));
+    const double unit = 2 * kEps * roundings(s.k);
+    for (int64_t t = 0; t < s.t; ++t) {
+      int64_t column = 0;
+      for (size_t i = 0; i < (form == kGated ? 1 : count); ++i) {
+        for (int64_t r = 0; r < rows[i]; ++r, ++column) {
+          const auto at = static_cast<size_t>(t * rows[i] + r);
+          const auto bound_of = [&](size_t part) {
+            const double size = sums[part].size[at];
+            const bool rounded = bf16_tiles && !q8 && c.in[1 + part].type.dtype == DType::kBF16;
+            return unit * (size + std::fabs(bias(part, r))) + slack[part][at] + (rounded ? 0x1p-8 * size : 0);
+          };
+          double bound = bound_of(i);
+          if (form == kGated) {
+            const double up_bound = bound_of(1);
+            const double gate = sums[0].value[at] + bias(0, r), up = sums[1].value[at] + bias(1, r);
+            // |act'| <= 1.2 and |act(x)| <= |x|, or 0.2 below zero; the vector functions are within 64 roundings.
+            bound = 1.2 * bound + 64 * kEps * (std::fabs(gate) + 1);
+            bound = bound * (std::fabs(up) + up_bound) + up_bound * (std::fabs(gate) + 0.2) +
+                    4 * kEps * std::fabs(gate * up);
+          }
+          if (form == kAdd) bound += 2 * kEps * (sums[i].size[at] + 4);
+          tolerance[static_cast<size_t>(t * n + column)] = bound;
         }
-        if (form == kAdd) bound += 2 * kEps * (sums[i].size[at] + 4);
-        tolerance[static_cast<size_t>(t * n + column)] = bound;
       }
     }
-  }
-  c.tolerance.push_back(std::move(tolerance));
+    return tolerance;
+  };
+  c.tolerance.push_back(bounds(false));
+  if (!q8 && dtype == DType::kBF16) c.tolerance_amx.push_back(bounds(true));
   return c;
 }
 

@@ -86,9 +86,12 @@ Status check_linear(const LaunchSpec& spec, LinearForm form, bool q8) {
 
 uint64_t scratch_linear(const LaunchSpec& spec) {
   const auto k = static_cast<uint64_t>(spec.in[0].last().value);
+  const TensorType& x = spec.in[0];
+  int64_t bytes = linear_scratch_bytes(static_cast<int64_t>(k));
+  const bool bf16 = std::any_of(spec.in.begin(), spec.in.end(), [](const auto& t) { return t.dtype == DType::kBF16; });
+  if (bf16 && x.dtype == DType::kF32) bytes += linear_bf16_bytes(x.dim(0).value, x.last().value);
   // Scalar: two weight rows as f64, one as f32, and a block of tokens as f32.
-  return std::max<uint64_t>(k * (2 * 8 + 4 + 4 * kTokenBlock),
-                            static_cast<uint64_t>(linear_scratch_bytes(static_cast<int64_t>(k))));
+  return std::max<uint64_t>(k * (2 * 8 + 4 + 4 * kTokenBlock), static_cast<uint64_t>(bytes));
 }
 
 Cost cost_linear(const LaunchSpec& spec, LinearForm form) {

@@ -14,6 +14,8 @@ namespace ll {
 namespace avx2 {
 namespace {
 
+static_assert(kBf16Panels * kBf16Tokens <= kLinearChunk);  // what Scratch::sums holds
+
 int64_t panel_count(const TensorView& w) { return (w.dim(0) + kPanelRows - 1) / kPanelRows; }
 
 // One thread's scratch: linear_scratch_bytes (kernels/ref/linear.h).
@@ -21,10 +23,12 @@ struct Scratch {
   Scratch(const KernelCall& call, int64_t k)
       : sums{reinterpret_cast<float*>(call.scratch.data()), sums[0] + kPanelRows * kLinearChunk},
         mins(sums[1] + kPanelRows * kLinearChunk),
-        panel(reinterpret_cast<std::byte*>(mins) + linear_mins_bytes(k)) {}
-  float* sums[2];    // [kLinearChunk][16], of the second weight for kGated
-  float* mins;       // DotTokens::mins of a chunk
-  std::byte* panel;  // weights made ready: two panels of f32 rows, or what PrefillFn unpacks
+        panel(reinterpret_cast<std::byte*>(mins) + linear_mins_bytes(k)),
+        rounded(panel + linear_panel_bytes(k)) {}
+  float* sums[2];      // [kLinearChunk][16], of the second weight for kGated
+  float* mins;         // DotTokens::mins of a chunk
+  std::byte* panel;    // weights made ready: two panels of f32 rows, or what PrefillFn unpacks
+  std::byte* rounded;  // a chunk of Bf16Tiles::round
 };
 
 // 1 to 16 rows of one weight, ready to be multiplied.
@@ -120,7 +124,7 @@ void linear(const KernelCall& call, LinearForm form) { linear_of(call, form, x16
 
 }  // namespace avx2
 
-void linear_of(const KernelCall& call, LinearForm form, DotsOf x16) {
+void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Tiles* bf16) {
   using namespace avx2;  // NOLINT(google-build-using-namespace)
   const TensorView &x = call.in[0], &y = call.out[0];
   const LinearRoles roles = linear_roles(form, call.in.size(), call.attrs);
@@ -181,6 +185,7 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16) {
   const auto has_tiles = [&](const TensorView& w) {
     return q8 && x16(w.dtype) != nullptr && x16(w.dtype)->tiles != nullptr;
   };
+  const auto is_rounded = [&](const TensorView& w) { return bf16 != nullptr && !q8 && w.dtype == DType::kBF16; };
   const auto* const first_weight = call.in.data() + 1;
   const bool tiled = std::all_of(first_weight, first_weight + roles.weights, has_tiles);
   const int64_t in_tiles = tiled ? x.dim(0) / 16 * 16 : 0;  // tokens
@@ -253,7 +258,48 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16) {
     }
   };
 
+  // A few panels meet a few tokens of a rounded chunk at a time. Weights of other types beside those of bf16 keep the
+  // bits that they have alone.
+  const auto multiply_rounded = [&](size_t p, int64_t column, int64_t begin, int64_t end, int64_t chunk,
+                                    int64_t tokens) {
+    for (int64_t i = begin; i < end; i += kBf16Panels) {
+      const int64_t n = std::min(kBf16Panels, end - i);
+      for (int64_t t = 0; t < tokens; t += kBf16Tokens) {
+        const int64_t count = std::min(kBf16Tokens, tokens - t);
+        for (size_t j = 0; j < (gated ? 2 : 1); ++j) {
+          const TensorView& w = call.in[1 + p + j];
+          const auto rows_left = [&](int64_t panel) { return w.dim(0) - panel * kPanelRows; };
+          if (is_rounded(w)) {
+            bf16->multiply(w.data + i * kPanelRows * row_bytes(w.dtype, k), std::min(n * kPanelRows, rows_left(i)), k,
+                           scratch.rounded, tokens, t, scratch.sums[j]);
+            continue;
+          }
+          const DotTokens rows_of_x = {x.row<std::byte>(chunk + t), x.row_bytes, nullptr, 0, 0};
+          for (int64_t m = 0; m < n; ++m) {
+            const Panel panel = open_panel(w, i + m, nullptr, scratch.panel);
+            multiply(panel, std::min(kPanelRows, rows_left(i + m)), k, rows_of_x, count, scratch.panel,
+                     scratch.sums[j] + m * kBf16Tokens * kPanelRows);
+          }
+        }
+        for (int64_t m = 0; m < n; ++m) {
+          const int64_t at = m * kBf16Tokens * kPanelRows;
+          finish(p, column, i + m, chunk + t, count, scratch.sums[0] + at, scratch.sums[1] + at);
+        }
+      }
+    }
+  };
+
   if (in_tiles > 0) return for_parts(multiply_tiles);
+  if (std::any_of(first_weight, first_weight + roles.weights, is_rounded)) {
+    for (int64_t chunk = 0; chunk < x.dim(0) && range.begin < range.end; chunk += linear_bf16_chunk(k)) {
+      const int64_t tokens = std::min(linear_bf16_chunk(k), x.dim(0) - chunk);
+      bf16->round(x.row<std::byte>(chunk), x.row_bytes, tokens, k, scratch.rounded);
+      for_parts([&](size_t p, int64_t column, int64_t begin, int64_t end) {
+        multiply_rounded(p, column, begin, end, chunk, tokens);
+      });
+    }
+    return;
+  }
   for (int64_t chunk = 0; chunk < x.dim(0); chunk += kLinearChunk) {
     for_parts(
         [&](size_t p, int64_t column, int64_t begin, int64_t end) { multiply_chunk(p, column, begin, end, chunk); });

@@ -73,8 +73,23 @@ struct Dots {
 // Null when the dtype is none of theirs.
 using DotsOf = const Dots* (*)(DType dtype);
 
-// The kernel of a level: `x16` finds the products of its block formats, those of float formats are AVX2's.
-void linear_of(const KernelCall& call, LinearForm form, DotsOf x16);
+// Levels with tiles of bf16: products of bf16 rows with f32 tokens that are rounded to bf16 first, once a chunk of
+// them.
+inline constexpr int64_t kBf16Tokens = 64, kBf16Panels = 4;  // of one multiply, at most
+struct Bf16Tiles {
+  // Tokens as f32 rows, row_bytes apart, to `rounded`, linear_bf16_bytes(tokens, k) in the level's own order.
+  void (*round)(const std::byte* x, int64_t row_bytes, int64_t tokens, int64_t k, std::byte* rounded);
+  // out[m][t][r] = sum over i of w[16 * m + r, i] * x[first + t, i], m < kBf16Panels, t < kBf16Tokens, where these
+  // rows and tokens exist; everything is 64-byte aligned but w.
+  //   w        bf16[rows, k], dense, the weight's next rows behind them; rows up to 16 * kBf16Panels
+  //   rounded  `tokens` tokens; first a multiple of kBf16Tokens
+  void (*multiply)(const std::byte* w, int64_t rows, int64_t k, const std::byte* rounded, int64_t tokens, int64_t first,
+                   float* out);
+};
+
+// The kernel of a level: `x16` finds the products of its block formats, `bf16` has those of bf16; null: AVX2's, as all
+// others of float formats.
+void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Tiles* bf16 = nullptr);
 
 namespace avx2 {
 
