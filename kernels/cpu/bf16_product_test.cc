@@ -1,6 +1,6 @@
 // The bf16 products of the tile level over words of plain C++, so that what does not depend on the instructions is
-// tested on every machine. The instructions themselves are tested by kernels/numerics_test.cc and
-// kernels/ref/linear_test.cc where the CPU has them.
+// tested on every machine, and with the instructions where the CPU has them; kernels/numerics_test.cc and
+// kernels/ref/linear_test.cc test those too.
 #include "kernels/cpu/bf16_product.h"
 
 #include <gtest/gtest.h>
@@ -98,7 +98,7 @@ constexpr LinearForm kForms[] = {LinearForm::kLinear, LinearForm::kMerged, Linea
 class Bf16Product : public testing::TestWithParam<LinearForm> {
  protected:
   void SetUp() override {
-    if (!has_isa(Isa::kAvx2)) GTEST_SKIP() << "this machine lacks avx2, of which other types' products are";
+    if (!has_isa(Isa::kAvx2)) GTEST_SKIP() << "this machine lacks avx2, of which other weights' products are";
   }
 };
 
@@ -118,7 +118,22 @@ TEST_P(Bf16Product, PassesTheCasesOfTheFamily) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, Bf16Product, testing::ValuesIn(kForms),
-                         [](const auto& p) { return std::string("form") + std::to_string(static_cast<int>(p.param)); });
+                         [](const auto& p) { return std::string(with_plain_tiles(p.param).name); });
+
+// Level kAmx with plain tiles, or as the catalog has it.
+class Bf16Tokens : public testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override {
+    const Isa needed = GetParam() ? Isa::kAvx2 : Isa::kAmx;
+    if (!has_isa(needed)) GTEST_SKIP() << "this machine lacks " << isa_name(needed);
+  }
+  static Kernel with_tiles(LinearForm form) {
+    const Kernel plain = with_plain_tiles(form);
+    return GetParam() ? plain : *find_kernel(plain.name);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Tiles, Bf16Tokens, testing::Bool(),
+                         [](const auto& p) { return std::string(p.param ? "plain" : "instructions"); });
 
 // A weight [n, k] of normal values.
 Tensor dense_weight(Random& random, DType dtype, int64_t n, int64_t k) {
@@ -155,9 +170,8 @@ double relative_l2(const Outputs& got, const Outputs& want, const TensorType& ty
   return std::sqrt(off / all);
 }
 
-TEST(Bf16Tokens, DoNotDependOnTheirCompany) {
-  if (!has_isa(Isa::kAvx2)) GTEST_SKIP() << "this machine lacks avx2, of which other types' products are";
-  const Kernel kernel = with_plain_tiles(LinearForm::kLinear);
+TEST_P(Bf16Tokens, DoNotDependOnTheirCompany) {
+  const Kernel kernel = with_tiles(LinearForm::kLinear);
   Random random(7);
   for (const auto& [n, k] : {std::pair<int64_t, int64_t>{83, 77}, {16, 32}, {5, 31}, {130, 96}, {33, 1}}) {
     const Tensor w = dense_weight(random, DType::kBF16, n, k), x = floats(random, {Dim(Symbol::kT, 40), k});
@@ -180,9 +194,8 @@ TEST(Bf16Tokens, DoNotDependOnTheirCompany) {
 }
 
 // More than a chunk, with the last token alone in a tile; rows in several blocks of k.
-TEST(Bf16Tokens, DoNotDependOnTheirChunk) {
-  if (!has_isa(Isa::kAvx2)) GTEST_SKIP() << "this machine lacks avx2, of which other types' products are";
-  const Kernel kernel = with_plain_tiles(LinearForm::kLinear);
+TEST_P(Bf16Tokens, DoNotDependOnTheirChunk) {
+  const Kernel kernel = with_tiles(LinearForm::kLinear);
   Random random(8);
   for (const auto& [n, k, t] : {std::tuple<int64_t, int64_t, int64_t>{70, 40, kLinearChunk + 33}, {19, 600, 97}}) {
     const Tensor w = dense_weight(random, DType::kBF16, n, k), x = floats(random, {Dim(Symbol::kT, t), k});
@@ -197,7 +210,7 @@ TEST(Bf16Tokens, DoNotDependOnTheirChunk) {
 }
 
 // A rounded chunk holds fewer tokens where rows are long.
-TEST(Bf16Tokens, ChunksOfLongRowsFitTheirScratch) {
+TEST(Bf16Chunk, HoldsFourMegabytes) {
   EXPECT_EQ(linear_bf16_chunk(1), kLinearChunk);
   EXPECT_EQ(linear_bf16_chunk(8192), kLinearChunk);
   EXPECT_EQ(linear_bf16_chunk(8193), 192);
@@ -205,8 +218,10 @@ TEST(Bf16Tokens, ChunksOfLongRowsFitTheirScratch) {
   EXPECT_EQ(linear_bf16_chunk(int64_t{1} << 28), 64);
   EXPECT_EQ(linear_bf16_bytes(3, 33), 3 * 128 + 64);
   EXPECT_EQ(linear_bf16_bytes(1000, 8192), (4 << 20) + 64);
-  if (!has_isa(Isa::kAvx2)) GTEST_SKIP() << "this machine lacks avx2, of which other types' products are";
-  const Kernel kernel = with_plain_tiles(LinearForm::kLinear);
+}
+
+TEST_P(Bf16Tokens, ChunksOfLongRowsFitTheirScratch) {
+  const Kernel kernel = with_tiles(LinearForm::kLinear);
   Random random(9);
   const int64_t k = 30000, t = 66;
   const Tensor w = dense_weight(random, DType::kBF16, 2, k), x = floats(random, {Dim(Symbol::kT, t), k});
@@ -217,9 +232,8 @@ TEST(Bf16Tokens, ChunksOfLongRowsFitTheirScratch) {
 }
 
 // bf16 beside other types: each part keeps the bits it has alone, so that merging changes nothing.
-TEST(Bf16Tokens, FormsGiveTheBitsOfWhatTheyFuse) {
-  if (!has_isa(Isa::kAvx2)) GTEST_SKIP() << "this machine lacks avx2, of which other types' products are";
-  const Kernel linear = with_plain_tiles(LinearForm::kLinear);
+TEST_P(Bf16Tokens, FormsGiveTheBitsOfWhatTheyFuse) {
+  const Kernel linear = with_tiles(LinearForm::kLinear);
   Random random(10);
   const int64_t n = 37, k = 75, t = 18;
   const Tensor x = floats(random, {Dim(Symbol::kT, t), k});
@@ -237,14 +251,14 @@ TEST(Bf16Tokens, FormsGiveTheBitsOfWhatTheyFuse) {
     merged.in.push_back(w2);
     merged.attrs = {{"parts", int64_t{2}}};
     merged.out = {output(type(DType::kF32, {Dim(Symbol::kT, t), 2 * n}))};
-    const std::vector<float> m = values(run(with_plain_tiles(LinearForm::kMerged), Isa::kAmx, merged, 3));
+    const std::vector<float> m = values(run(with_tiles(LinearForm::kMerged), Isa::kAmx, merged, 3));
     Case gated = linear_case(x, w1);
     gated.in.push_back(w2);
     gated.attrs = {{"act", std::string_view("relu")}};
-    const std::vector<float> g = values(run(with_plain_tiles(LinearForm::kGated), Isa::kAmx, gated, 3));
+    const std::vector<float> g = values(run(with_tiles(LinearForm::kGated), Isa::kAmx, gated, 3));
     Case added = linear_case(x, w1);
     added.in.push_back(floats(random, {Dim(Symbol::kT, t), n}));
-    const std::vector<float> a = values(run(with_plain_tiles(LinearForm::kAdd), Isa::kAmx, added, 3));
+    const std::vector<float> a = values(run(with_tiles(LinearForm::kAdd), Isa::kAmx, added, 3));
     for (size_t i = 0; i < y1.size(); ++i) {
       const size_t row = i / static_cast<size_t>(n), column = i % static_cast<size_t>(n);
       float residual;
@@ -258,8 +272,7 @@ TEST(Bf16Tokens, FormsGiveTheBitsOfWhatTheyFuse) {
 }
 
 // Values at the edge of what rounding and tiles do with them, one token each against rows of ones.
-TEST(Bf16Tokens, SpecialValues) {
-  if (!has_isa(Isa::kAvx2)) GTEST_SKIP() << "this machine lacks avx2, of which other types' products are";
+TEST_P(Bf16Tokens, SpecialValues) {
   const float inf = std::numeric_limits<float>::infinity(), nan = std::bit_cast<float>(0x7fffffffu);
   const float tokens[] = {1, nan, inf, 0x1.01p0f, 0x1.03p0f, 0x1p-130f};
   const float want[] = {33, nan, inf, 32 + 1.0f, 32 + 0x1.04p0f, 32};
@@ -276,7 +289,7 @@ TEST(Bf16Tokens, SpecialValues) {
     std::memcpy(x.bytes.data() + 4 * i, &v, 4);
   }
   const Case c = linear_case(x, w);
-  const std::vector<float> y = read(c.out[0].type, run(with_plain_tiles(LinearForm::kLinear), Isa::kAmx, c, 1)[0]);
+  const std::vector<float> y = read(c.out[0].type, run(with_tiles(LinearForm::kLinear), Isa::kAmx, c, 1)[0]);
   for (size_t i = 0; i < y.size(); ++i) {
     const float expected = want[i / static_cast<size_t>(n)];
     EXPECT_TRUE(y[i] == expected || (std::isnan(y[i]) && std::isnan(expected)))

@@ -102,6 +102,7 @@ int main(int argc, char** argv) {
       auto* bench = benchmark::RegisterBenchmark(name.c_str(), ll::linear, f.dtype, isa);
       bench->ArgNames({"n", "k", "tokens"})->Unit(benchmark::kMicrosecond);
       bench->Args({16384, 4096, 1})->Args({256, 1024, 1})->Args({4096, 2048, 8})->Args({512, 4096, 64});
+      bench->Args({2048, 2048, 512});
     }
   }
   benchmark::Initialize(&argc, argv);
