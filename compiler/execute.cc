@@ -186,7 +186,7 @@ class Executor {
     // Integer kernels read interleaved weights. Before choose_layouts there are none, and a product of quantized
     // activations is that of their values.
     Memory values;
-    if (types.in[0].dtype == DType::kQ8A && !op.attrs.has("kernel") && reads_rows(op)) {
+    if (is_q8a(types.in[0].dtype) && !op.attrs.has("kernel") && reads_rows(op)) {
       values = dequantize(in[0]);
       types.in[0].dtype = DType::kF32;
     }

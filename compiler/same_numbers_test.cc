@@ -102,8 +102,8 @@ TEST(SameNumbers, AnOrderIsAsGoodAsAnother) {
 }
 
 // One product y = w x + b. A code of q8a is off by at most half a scale, so |dy| <= sum_k |w_k| s_k / 2, with s_k = m /
-// 127 for the largest |x| of k's block of 32; and every f32 sum of K products in any order is off by at most K eps sum
-// |w_k x_k|.
+// 127 for the largest |x| of k's block (of 256 for weights in such blocks, else of 32); and every f32 sum of K products
+// in any order is off by at most K eps sum |w_k x_k|.
 TEST(SameNumbers, QuantizedActivationsStayWithinHalfACode) {
   for (const DType dtype : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kIQ4_NL,
                             DType::kQ4_K, DType::kQ6_K, DType::kQ2_K, DType::kQ3_K, DType::kQ5_K, DType::kIQ4_XS}) {
@@ -147,10 +147,11 @@ TEST(SameNumbers, QuantizedActivationsStayWithinHalfACode) {
       for (size_t token = 0; token < kTokens; ++token) {
         const float* xr = xs + ids[token] * kK;
         double half_code = 0, magnitude = 0;
-        for (int64_t b = 0; b < kK; b += 32) {
+        const int64_t block = find_format(dtype)->block_elements;
+        for (int64_t b = 0; b < kK; b += block) {
           float m = 0;
           double weights = 0;
-          for (int64_t k = b; k < b + 32; ++k) {
+          for (int64_t k = b; k < b + block; ++k) {
             m = std::max(m, std::fabs(xr[k]));
             weights += std::fabs(row[static_cast<size_t>(k)]);
             magnitude += std::fabs(double{row[static_cast<size_t>(k)]} * xr[k]);

@@ -130,7 +130,7 @@ TEST(Ops, ErrorsSayWhatWasFoundAndExpected) {
   const Value table = *g.input("block_table"), freq = *g.constant(std::vector<float>(8, 1.0f));
   const Value narrow = *g.weight("n.weight", matrix(DType::kF32, 8, 16)), bias = *g.weight("b", vector(DType::kF32, 8));
   const Value kv = *g.kv_cache(0, DType::kF16, 1, 16);
-  const Value q8 = *g.add("quantize", {s.x}, {}, "q8");
+  const Value q8 = *g.add("quantize", {s.x}, {{"block", 32}}, "q8");
   const Attributes heads = {{"heads", 3}, {"kv_heads", 2}, {"head_dim", 16}, {"scale", 1.0}, {"window", 0}};
   const BadOp cases[] = {
       {"no_such_op", {}, {}, "unknown op no_such_op"},
@@ -147,6 +147,8 @@ TEST(Ops, ErrorsSayWhatWasFoundAndExpected) {
        {},
        "linear: operand w (%w.w) is f16[64,32], expected a quantized weight as x is q8a[T,32]"},
       {"add", {s.x, s.y}, {}, "add: operand b (%y) is f32[T,64], expected f32[T,32]"},
+      {"quantize", {s.x}, {{"block", 64}}, "quantize: block is 64, expected 32 or 256"},
+      {"quantize", {s.x}, {{"block", 256}}, "quantize: operand x (%x) is f32[T,32], expected columns in blocks of 256"},
       {"add", {q8, q8}, {}, "add: operand a (%q8) is q8a[T,32], expected an activation f32[T,n] or f32[R,n]"},
       {"rms_norm", {s.x, freq}, {{"eps", 1e-5}}, "rms_norm: operand w (%0) is f32[8], expected f32[32]"},
       {"rms_norm", {s.x, freq}, {}, "rms_norm: attribute eps is missing, expected a number"},

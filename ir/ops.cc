@@ -7,6 +7,7 @@
 #include "kernels/kernel.h"
 #include "kernels/quant/formats.h"
 #include "kernels/quant/layouts.h"
+#include "kernels/quant/q8a.h"
 
 namespace ll::ir {
 
@@ -151,7 +152,7 @@ Status check_role(const OpSpec& s, size_t i, const OperandDef& o) {
       }
       return {};
     case Role::kFactor:
-      if ((t.dtype != DType::kF32 && t.dtype != DType::kQ8A) || t.rank != 2 || !is_row_symbol(t.dim(0))) {
+      if ((t.dtype != DType::kF32 && !is_q8a(t.dtype)) || t.rank != 2 || !is_row_symbol(t.dim(0))) {
         return expected(s, i, "an activation, f32 or q8a [T,k] or [R,k]");
       }
       return {};
@@ -230,7 +231,7 @@ Error expected_text(const OpSpec& s, size_t operand, std::string_view text) {
 Status check_product(const OpSpec& s, size_t x, size_t w) {
   const TensorType &tx = s.in(x), &tw = s.in(w);
   if (!(tw.last() == tx.last())) return expected(s, w, "[n,{}] as x is {}", tx.last().value, type_text(tx));
-  if (tx.dtype == DType::kQ8A && !is_quantized_dtype(tw.dtype)) {
+  if (is_q8a(tx.dtype) && !is_quantized_dtype(tw.dtype)) {
     return expected(s, w, "a quantized weight as x is {}", type_text(tx));
   }
   return {};

@@ -15,7 +15,7 @@ namespace ll::ir {
 // What an operand may be. Every role is checked before an op's own inference runs.
 enum class Role : uint8_t {
   kActivation,  // f32 [T or R, n], computed in this step
-  kFactor,      // left side of a product: f32 [T or R, k], or q8a when the weights are quantized
+  kFactor,      // left side of a product: f32 [T or R, k], or q8a or q8a256 when the weights are quantized
   kMatrix,      // `weight` [n, k] of any weight dtype and layout
   kVector,      // `weight` or `constant` f32 [n]
   kStepInput,   // the `input` of the operand's name
@@ -97,6 +97,8 @@ Error expected(const OpSpec& s, size_t operand, fmt::format_string<A...> format,
   return expected_text(s, operand, fmt::format(format, std::forward<A>(args)...));
 }
 
+// quantize and norm_quantize: q8a like operand 0, by the attribute `block` (kernels/quant/q8a.h).
+Status infer_q8a(const OpSpec& s, std::vector<TensorType>& results);
 // The product x w^T: shapes and, for q8a, that w is quantized. Operand indices of x and w.
 Status check_product(const OpSpec& s, size_t x, size_t w);
 // A bias or norm weight [n].

@@ -6,6 +6,7 @@
 #include "kernels/kv_layout.h"
 #include "kernels/quant/formats.h"
 #include "kernels/quant/layouts.h"
+#include "kernels/quant/q8a.h"
 
 namespace ll::check {
 
@@ -148,7 +149,7 @@ uint64_t bytes(const TensorType& type) {
   int64_t rows = 1;
   for (int i = 0; i + 1 < type.rank; ++i) rows *= type.dim(i).value;
   const int64_t last = type.rank > 0 ? type.last().value : 1;
-  if (type.dtype == DType::kQ8A) return product({rows, last / 32, 40});
+  if (is_q8a(type.dtype)) return product({rows, last / 32, 40});
   return product({rows, last, 4});
 }
 

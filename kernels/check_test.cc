@@ -171,7 +171,8 @@ TEST_P(Hostile, WhatCheckAcceptsStaysInsideItsBuffers) {
   Random random(7);
   const auto pick = [&](int64_t n) { return static_cast<int64_t>(random() % static_cast<uint64_t>(n)); };
   const int64_t sizes[] = {0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 64};
-  const DType dtypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kI32, DType::kI8, DType::kQ8A, DType::kQ8_0};
+  const DType dtypes[] = {DType::kF32, DType::kF16, DType::kBF16,   DType::kI32,
+                          DType::kI8,  DType::kQ8A, DType::kQ8A256, DType::kQ8_0};
   int accepted = 0;
   for (int round = 0; round < 20000 && accepted < 300; ++round) {
     Spec spec(base);

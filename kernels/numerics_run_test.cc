@@ -60,7 +60,7 @@ std::vector<float> read(const TensorType& type, std::span<const std::byte> dense
     float* out = values.data() + r * size;
     if (type.rank == 4) {
       kv_load_row(type.dtype, row, size, out);
-    } else if (type.dtype == DType::kQ8A) {
+    } else if (is_q8a(type.dtype)) {
       q8a_dequantize_row(row, size, out);
     } else {
       find_format(type.dtype)->dequantize(row, size, out);

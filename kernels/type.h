@@ -29,7 +29,9 @@ enum class DType : uint8_t {
   kQ6_K = 24,
   kIQ4_NL = 30,
   kIQ4_XS = 31,
-  kQ8A = 60,  // activations quantized for the integer kernels: kernels/quant/q8a.h
+  // Activations quantized for the integer kernels, a scale for 32 or for 256: kernels/quant/q8a.h.
+  kQ8A = 60,
+  kQ8A256 = 61,
 };
 
 // How the elements of a weight lie in memory. kRows is the file's own order: rows one after another, each a run of

@@ -6,6 +6,7 @@
 
 #include "compiler/passes/passes.h"
 #include "kernels/quant/layouts.h"
+#include "kernels/quant/q8a.h"
 
 namespace ll {
 
@@ -15,7 +16,7 @@ Status choose_layouts(ir::Graph& graph, PassContext& context) {
   std::set<std::string, std::less<>> interleaved;  // by tensor name: declared twice, a tensor is still one copy
   for (const ir::OpId id : order) {
     const ir::Op& op = graph.op(id);
-    const bool integer = !op.operands.empty() && graph.type(op.operands[0]).dtype == DType::kQ8A;
+    const bool integer = !op.operands.empty() && is_q8a(graph.type(op.operands[0]).dtype);
     if (!integer && layout == Layout::kX16) continue;
     for (const ir::Value v : op.operands) {
       const TensorType& t = graph.type(v);

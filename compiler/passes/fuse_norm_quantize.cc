@@ -16,7 +16,9 @@ Result<bool> fuse_norm_quantize_at(Graph& g, OpId root) {
   // With another reader the norm would be computed twice.
   if (!g.def(x).is("rms_norm") || !used_once(g, x)) return false;
   const Op& norm = g.def(x);
-  TRY_ASSIGN(const Value fused, g.insert(root, "norm_quantize", norm.operands, norm.attrs));
+  ir::Attributes attrs = norm.attrs;
+  attrs.set({"block", g.op(root).attrs.i64("block")});
+  TRY_ASSIGN(const Value fused, g.insert(root, "norm_quantize", norm.operands, std::move(attrs)));
   ir::replace(g, root, fused);
   return true;
 }

@@ -2,8 +2,12 @@
 //
 //   linear(x, w)  ->  linear(quantize(x), w)      for linear, merged_linear, gated_linear, linear_add; one quantize for
 //   each x
+//
+// On CPUs x gets a scale for 256 where a product with it has weights in blocks of 256, else for 32.
 #include <algorithm>
 #include <map>
+#include <utility>
+#include <vector>
 
 #include "compiler/passes/passes.h"
 #include "kernels/quant/formats.h"
@@ -20,22 +24,36 @@ bool all_weights_quantized(const ir::Graph& g, const ir::Op& op) {
   });
 }
 
+bool is_product(const ir::Op& op) {
+  return op.is("linear") || op.is("merged_linear") || op.is("gated_linear") || op.is("linear_add");
+}
+
+bool has_block_of_256(const ir::Graph& g, const ir::Op& op) {
+  return std::any_of(op.operands.begin(), op.operands.end(), [&](ir::Value v) {
+    return g.def(v).is("weight") && find_format(g.type(v).dtype)->block_elements == 256;
+  });
+}
+
 }  // namespace
 
 Status quantize_activations(ir::Graph& graph, PassContext& context) {
-  std::map<ir::Value, ir::Value> quantized;
+  std::map<ir::Value, std::vector<ir::OpId>> products;  // of each x, in order
   for (const ir::OpId id : graph.order()) {
     const ir::Op& op = graph.op(id);
-    if (!op.is("linear") && !op.is("merged_linear") && !op.is("gated_linear") && !op.is("linear_add")) continue;
-    const ir::Value x = op.operands[0];
-    if (graph.type(x).dtype != DType::kF32 || graph.type(x).last().value % kQ8aBlock != 0) continue;
-    if (!all_weights_quantized(graph, op)) continue;
-    if (!quantized.contains(x)) {
-      TRY_ASSIGN(const ir::Value q, graph.insert(id, "quantize", {x}, {}, graph.name(x) + ".q8"));
-      quantized.emplace(x, q);
-    }
-    graph.set_operand(id, 0, quantized.at(x));
-    ++context.entry.rewrites["quantize_activations"];
+    if (!is_product(op) || !all_weights_quantized(graph, op)) continue;
+    const TensorType& x = graph.type(op.operands[0]);
+    if (x.dtype != DType::kF32 || x.last().value % kQ8aGroup != 0) continue;
+    products[op.operands[0]].push_back(id);
+  }
+  for (const auto& [x, ops] : products) {
+    const bool wide =
+        context.options.weight_layout == Layout::kX16 &&
+        std::any_of(ops.begin(), ops.end(), [&](ir::OpId id) { return has_block_of_256(graph, graph.op(id)); });
+    ir::Attributes attrs;
+    attrs.set({"block", int64_t{wide ? 256 : 32}});
+    TRY_ASSIGN(const ir::Value q, graph.insert(ops.front(), "quantize", {x}, std::move(attrs), graph.name(x) + ".q8"));
+    for (const ir::OpId id : ops) graph.set_operand(id, 0, q);
+    context.entry.rewrites["quantize_activations"] += static_cast<int64_t>(ops.size());
   }
   return {};
 }

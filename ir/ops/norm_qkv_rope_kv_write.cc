@@ -11,7 +11,7 @@ Status infer_norm_qkv_rope_kv_write(const OpSpec& s, std::vector<TensorType>& re
   const int64_t heads = s.attrs.i64("heads"), kv_heads = s.attrs.i64("kv_heads"), head_dim = s.attrs.i64("head_dim");
   const TensorType &x = s.in(0), &kv = s.in(kCache);
   TRY(check_vector(s, 1, x.last().value));
-  if (x.last().value % kQ8aBlock != 0) return expected(s, 0, "columns in blocks of {}", kQ8aBlock);
+  if (x.last().value % kQ8aGroup != 0) return expected(s, 0, "columns in blocks of {}", kQ8aGroup);
   if (s.count() != kBiases && s.count() != kBiases + 3) {
     return bad_data("norm_qkv_rope_kv_write: {} operands, expected 9 or, with all biases, 12", s.count());
   }

@@ -4,20 +4,27 @@
 namespace ll::ir {
 namespace {
 
-Status infer_quantize(const OpSpec& s, std::vector<TensorType>& results) {
+constexpr OperandDef kQuantizeOperands[] = {{"x", Role::kActivation}};
+constexpr AttrDef kQuantizeAttrs[] = {{"block", AttrKind::kInteger, 32, 256}};
+
+}  // namespace
+
+Status infer_q8a(const OpSpec& s, std::vector<TensorType>& results) {
   TensorType t = s.in(0);
-  if (t.last().value % kQ8aBlock != 0) return expected(s, 0, "columns in blocks of {}", kQ8aBlock);
-  t.dtype = DType::kQ8A;
+  const int64_t block = s.attrs.i64("block");
+  if (block != 32 && block != 256) return bad_data("{}: block is {}, expected 32 or 256", s.def.name, block);
+  if (t.last().value % block != 0) return expected(s, 0, "columns in blocks of {}", block);
+  t.dtype = block == 256 ? DType::kQ8A256 : DType::kQ8A;
   results.push_back(t);
   return {};
 }
 
-constexpr OperandDef kQuantizeOperands[] = {{"x", Role::kActivation}};
-
-}  // namespace
-
 namespace op_rows {
-extern constinit const OpDef quantize{
-    "quantize", "x f32[T,K] -> q8a[T,K]: 8-bit codes, a scale for 32", kQuantizeOperands, {}, 1, infer_quantize};
+extern constinit const OpDef quantize{"quantize",
+                                      "x f32[T,K] -> q8a[T,K] or q8a256[T,K]: 8-bit codes, a scale for `block` of them",
+                                      kQuantizeOperands,
+                                      kQuantizeAttrs,
+                                      1,
+                                      infer_q8a};
 }
 }  // namespace ll::ir

@@ -15,7 +15,7 @@ namespace {
 // Weight `w` of x, operand 0.
 Status check_weight(const OpSpec& s, size_t w) {
   TRY(check_product(s, 0, w));
-  if (s.in(0).last().value % kQ8aBlock != 0) return expected(s, 0, "columns in blocks of {}", kQ8aBlock);
+  if (s.in(0).last().value % kQ8aGroup != 0) return expected(s, 0, "columns in blocks of {}", kQ8aGroup);
   if (!is_quantized_dtype(s.in(w).dtype)) return expected(s, w, "a quantized weight");
   return {};
 }
@@ -77,7 +77,7 @@ Status infer_gated(const OpSpec& s, std::vector<TensorType>& results, DType dtyp
   if (!(s.in(3).dim(0) == n)) return expected(s, 3, "[{},k] as w_gate is {}", n.value, type_text(s.in(2)));
   if (s.count() == 5) return bad_data("{}: 5 operands, expected 4 or, with both biases, 6", s.def.name);
   for (size_t i = 4; i < s.count(); ++i) TRY(check_vector(s, i, n.value));
-  if (dtype == DType::kQ8A && n.value % kQ8aBlock != 0) return expected(s, 2, "rows in blocks of {}", kQ8aBlock);
+  if (dtype == DType::kQ8A && n.value % kQ8aGroup != 0) return expected(s, 2, "rows in blocks of {}", kQ8aGroup);
   results.push_back(rows_of(s, dtype, n.value));
   return {};
 }

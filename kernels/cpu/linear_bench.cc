@@ -52,18 +52,19 @@ void linear(benchmark::State& state, DType dtype, Isa isa) {
   const bool q8 = is_quantized_dtype(dtype);
   const Layout layout = q8 ? Layout::kX16 : Layout::kRows;
   const Memory w = make_weight(dtype, layout, n, k), y = allocate(4 * tokens * n);
-  const int64_t x_row = row_bytes(q8 ? DType::kQ8A : DType::kF32, k);
+  const DType x_dtype = !q8 ? DType::kF32 : find_format(dtype)->block_elements == 256 ? DType::kQ8A256 : DType::kQ8A;
+  const int64_t x_row = row_bytes(x_dtype, k);
   const Memory x = allocate(tokens * x_row);
   std::vector<float> values(static_cast<size_t>(k));
   for (int64_t i = 0; i < k; ++i) values[static_cast<size_t>(i)] = static_cast<float>(i % 17) - 8;
   for (int64_t t = 0; t < tokens; ++t) {
     if (q8) {
-      q8a_quantize_row(values.data(), k, x.get() + t * x_row);
+      q8a_quantize_row(x_dtype, values.data(), k, x.get() + t * x_row);
     } else {
       find_format(DType::kF32)->quantize(values.data(), k, x.get() + t * x_row);
     }
   }
-  const TensorView in[] = {{x.get(), x_row, q8 ? DType::kQ8A : DType::kF32, Layout::kRows, 2, {tokens, k}},
+  const TensorView in[] = {{x.get(), x_row, x_dtype, Layout::kRows, 2, {tokens, k}},
                            {w.get(), row_bytes(dtype, k), dtype, layout, 2, {n, k}}};
   const TensorView out[] = {{y.get(), 4 * n, DType::kF32, Layout::kRows, 2, {tokens, n}}};
   const Kernel& kernel = *find_kernel(q8 ? "linear_q8" : "linear");

@@ -103,7 +103,62 @@ struct PlainWords {
     return lanes([&](size_t i) { return std::fma(-a[i], b[i], c[i]); });
   }
 
+  static Ints add32(Ints a, const Ints& b) {
+    for (size_t i = 0; i < kSize; ++i) a[i] += b[i];
+    return a;
+  }
+  static Ints mul32(Ints a, const Ints& b) {
+    for (size_t i = 0; i < kSize; ++i) a[i] *= b[i];
+    return a;
+  }
+  static Ints shift_left32(Ints v, unsigned n) {
+    for (uint32_t& lane : v) lane <<= n;
+    return v;
+  }
+  static Ints dot16(Ints sum, const Ints& a, const Ints& b) {
+    for (size_t i = 0; i < kSize; ++i) {
+      for (int h = 0; h < 32; h += 16) {
+        const int product = static_cast<int16_t>(a[i] >> h & 0xffff) * static_cast<int16_t>(b[i] >> h & 0xffff);
+        sum[i] += static_cast<uint32_t>(product);
+      }
+    }
+    return sum;
+  }
+  static void neighbours(const std::byte* p, std::byte* to) {
+    int16_t of[16], sums[8];
+    std::memcpy(of, p, sizeof of);
+    for (size_t i = 0; i < 8; ++i) sums[i] = static_cast<int16_t>(of[2 * i] + of[2 * i + 1]);
+    std::memcpy(to, sums, sizeof sums);
+  }
+  static Ints mul16(const Ints& a, const Ints& b) {
+    return halves16(a, b, [](uint32_t x, uint32_t y) { return x * y; });
+  }
+  static Ints subtract16(const Ints& a, const Ints& b) {
+    return halves16(a, b, [](uint32_t x, uint32_t y) { return x - y; });
+  }
+  static Ints shift_left16(const Ints& v, unsigned n) {
+    return halves16(v, v, [&](uint32_t x, uint32_t) { return x << n; });
+  }
+  static Ints shift_right16(const Ints& v, unsigned n) {
+    return halves16(v, v, [&](uint32_t x, uint32_t) { return x >> n; });
+  }
+  static Ints shift_right16_signed(const Ints& v, unsigned n) {
+    return halves16(v, v, [&](uint32_t x, uint32_t) { return static_cast<uint32_t>(static_cast<int16_t>(x) >> n); });
+  }
+  static Ints both(Ints a, const Ints& b) {
+    for (size_t i = 0; i < kSize; ++i) a[i] &= b[i];
+    return a;
+  }
+
  private:
+  // The low 16 bits of fn of both 16-bit halves of each lane.
+  template <class F>
+  static Ints halves16(Ints a, const Ints& b, F fn) {
+    for (size_t i = 0; i < kSize; ++i) {
+      a[i] = (fn(a[i] & 0xffff, b[i] & 0xffff) & 0xffff) | fn(a[i] >> 16, b[i] >> 16) << 16;
+    }
+    return a;
+  }
   // Byte i becomes fn(byte, i), modulo 256.
   template <class F>
   static Ints bytes(const Ints& v, F fn) {
@@ -139,6 +194,19 @@ struct PlainTileWords : PlainWords<16> {
           }
           out[256 * g + 16 * t + r] = sum;
         }
+      }
+    }
+  }
+
+  template <int kPieces, int kTiles, class Between>
+  static void block_products(const std::byte* x, const std::byte* w, int32_t* out, const Between& between) {
+    for (int step = 0; step < 4; ++step) between(step);
+    for (int i = 0; i < kTiles * kPieces * 256; ++i) {
+      const int tile = i / 256 / kPieces, piece = i / 256 % kPieces, t = i / 16 % 16, r = i % 16;
+      out[i] = 0;
+      for (int j = 0; j < 256; ++j) {
+        const auto code = static_cast<int8_t>(w[(j / 64 * kPieces + piece) * 1024 + j % 64 / 4 * 64 + 4 * r + j % 4]);
+        out[i] += static_cast<int8_t>(x[4096 * tile + j / 64 * 1024 + 64 * t + j % 64]) * code;
       }
     }
   }

@@ -20,6 +20,8 @@ struct X16Format {
 
   constexpr int subs() const { return elements / 32; }
   constexpr int groups_per_sub() const { return group == 16 ? 2 : 1; }
+  // Of a grouped format: two neighbouring groups' minima are multiplied at once.
+  constexpr int min_pairs() const { return group != 0 && min ? 128 / group : 0; }
   constexpr int sub_bytes() const { return 64 * (low_bits + high_bits); }
   constexpr int scale_bytes() const {
     switch (packing) {

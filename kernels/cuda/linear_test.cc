@@ -62,7 +62,7 @@ class CudaLinear : public testing::TestWithParam<BlockFormat> {
     Memory x(tokens * q8a_row_bytes(k));
     for (int64_t t = 0; t < tokens; ++t) {
       for (float& v : values) v = normal_(random_);
-      q8a_quantize_row(values.data(), k, x.data() + t * q8a_row_bytes(k));
+      q8a_quantize_row(DType::kQ8A, values.data(), k, x.data() + t * q8a_row_bytes(k));
     }
     return x;
   }

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "kernels/check.h"
 #include "kernels/cuda/families.h"
 #include "kernels/cuda/lower.h"
 
@@ -11,6 +12,11 @@ int norm_threads(int64_t columns, int64_t vector) {
 }
 
 namespace {
+
+Status check_q8a(const TensorType& y) {
+  if (y.dtype != DType::kQ8A) return unsupported("'y' is {}, expected q8a", check::describe(y));
+  return {};
+}
 
 Status lower_norm(bool quantize, const PlacedLaunch& spec, std::vector<KernelLaunch>& out) {
   const TensorType& x = spec.in[0];
@@ -43,12 +49,14 @@ Status lower_rms_norm(const PlacedLaunch& spec, const Target&, const Tuning&, st
 }
 
 Status lower_norm_quantize(const PlacedLaunch& spec, const Target&, const Tuning&, std::vector<KernelLaunch>& out) {
+  TRY(check_q8a(spec.out[0]));
   return lower_norm(true, spec, out);
 }
 
 Status lower_quantize(const PlacedLaunch& spec, const Target&, const Tuning&, std::vector<KernelLaunch>& out) {
   const TensorType& x = spec.in[0];
   const int64_t columns = x.last().value;
+  TRY(check_q8a(spec.out[0]));
   TRY_ASSIGN(const int64_t tokens, rows_are_tokens(x));
   KernelLaunch launch;
   launch.instance = {"norm.cuh",

@@ -53,6 +53,7 @@ constexpr Format kFormats[] = {
     {DType::kIQ4_XS, "iq4_xs", 23, 256, 136, kQuantized, dequantize_blocks<DType::kIQ4_XS>,
      quantize_blocks<DType::kIQ4_XS>},
     {DType::kQ8A, "q8a", -1, 32, 40, kActivation, nullptr, nullptr},
+    {DType::kQ8A256, "q8a256", -1, 256, 320, kActivation, nullptr, nullptr},
 };
 
 // Ids and sizes: enum ggml_type in ggml/include/ggml.h and the block structs in ggml/src/ggml-common.h.

@@ -66,7 +66,7 @@ void linear(const KernelCall& call, LinearForm form) {
     const float* xs[kTokenBlock];
     for (int64_t t = 0; t < tokens; ++t) {
       xs[t] = x.row<float>(first + t);
-      if (x.dtype == DType::kQ8A) {
+      if (is_q8a(x.dtype)) {
         q8a_dequantize_row(x.row<std::byte>(first + t), k, scratch.tokens + t * k);
         xs[t] = scratch.tokens + t * k;
       }

@@ -1,5 +1,6 @@
 // The linear family: what its four forms have in common, their checks and their scalar kernels. W is [N, K] of any
-// weight type and layout (x f32), or quantized in kX16 or, on a GPU, kTile8 (x q8a).
+// weight type and layout (x f32), or quantized in kX16 (x q8a256 for blocks of 256, q8a or q8a256 for blocks of 32) or,
+// on a GPU, kTile8 (x q8a).
 //   linear         x[T,K], w, [bias[N]]               y[t,n] = sum over k of w[n,k] * x[t,k] + bias[n]
 //   merged_linear  x, w1 .. wn, [bias1 .. biasn]       y[t] = linear 1 | linear 2 | ..., attribute parts = n
 //   gated_linear   x, w_gate, w_up, [bias, bias]       y = act(linear gate) * linear up, attribute act
@@ -23,14 +24,14 @@ enum class LinearForm : uint8_t { kLinear, kMerged, kGated, kAdd };
 
 inline constexpr int64_t kMaxParts = 16;  // of merged_linear
 
-// One thread's scratch at a SIMD level: a panel's outputs for a chunk of tokens (two for kGated), sums over groups of
-// codes for the tokens, and a panel of weights made ready. Each part is a multiple of 64 bytes.
-inline constexpr int64_t kLinearChunk = 256;     // tokens that meet a panel while both are in the cache
-inline constexpr int64_t kLinearMinsGroup = 16;  // codes of the smallest group
-constexpr int64_t linear_mins_bytes(int64_t k) { return 4 * kLinearChunk * (k / kLinearMinsGroup); }
-constexpr int64_t linear_panel_bytes(int64_t k) { return 2 * 4 * 16 * k; }  // two panels of f32 rows: more than tiles
-constexpr int64_t linear_scratch_bytes(int64_t k) {
-  return 2 * 4 * 16 * kLinearChunk + linear_mins_bytes(k) + linear_panel_bytes(k);
+// One thread's scratch at a SIMD level: a panel's outputs for a chunk of tokens (two for kGated), and panels of weights
+// made ready: two of f32 rows, or eight unpacked for tiles while they fit an L2 cache. Each part is a multiple of 64
+// bytes.
+inline constexpr int64_t kLinearChunk = 256;  // tokens that meet a panel while both are in the cache
+constexpr int64_t linear_panel_bytes(int64_t k) {
+  constexpr int64_t kL2 = int64_t{2} << 20;
+  const int64_t rows = 2 * 4 * 16 * k, unpacked = 8 * 40 * k < kL2 ? 8 * 40 * k : kL2;
+  return rows > unpacked ? rows : unpacked;
 }
 // Behind that, where bf16 weights meet f32 tokens: a chunk of tokens that the level rounds to bf16, rows of a multiple
 // of 32. The chunk is a multiple of 64 tokens, of 4 MB or less where that is more than 64.
@@ -41,6 +42,7 @@ constexpr int64_t linear_bf16_chunk(int64_t k) {
 constexpr int64_t linear_bf16_bytes(int64_t tokens, int64_t k) {
   return std::min(tokens, linear_bf16_chunk(k)) * linear_bf16_row_bytes(k) + 64;  // 64: stores of whole registers
 }
+constexpr int64_t linear_scratch_bytes(int64_t k) { return 2 * 4 * 16 * kLinearChunk + linear_panel_bytes(k); }
 
 // Where a launch that passed its check has its operands.
 struct LinearRoles {

@@ -83,13 +83,18 @@ Weight weight(Random& random, DType dtype, Layout layout, int64_t n, int64_t k) 
   return w;
 }
 
-Tensor tokens(Random& random, int64_t t, int64_t k, bool q8) {
+// What x is for weights of that type and layout.
+DType q8a_for(DType dtype, Layout layout) {
+  return layout == Layout::kX16 && find_format(dtype)->block_elements == 256 ? DType::kQ8A256 : DType::kQ8A;
+}
+
+Tensor tokens(Random& random, int64_t t, int64_t k, DType dtype) {
   Tensor x = floats(random, {Dim(Symbol::kT, t), k});
-  if (!q8) return x;
-  Tensor quantized{type(DType::kQ8A, {Dim(Symbol::kT, t), k}), 0, {}};
+  if (dtype == DType::kF32) return x;
+  Tensor quantized{type(dtype, {Dim(Symbol::kT, t), k}), 0, {}};
   quantized.bytes.resize(static_cast<size_t>(t * q8a_row_bytes(k)));
   for (int64_t i = 0; i < t; ++i) {
-    q8a_quantize_row(reinterpret_cast<const float*>(x.bytes.data()) + i * k, k,
+    q8a_quantize_row(dtype, reinterpret_cast<const float*>(x.bytes.data()) + i * k, k,
                      quantized.bytes.data() + i * q8a_row_bytes(k));
   }
   return quantized;
@@ -143,7 +148,8 @@ Case make_case(Random& random, LinearForm form, bool q8, DType dtype, Layout lay
   Case c;
   c.name = std::string(dtype_name(dtype)) + " n=" + std::to_string(s.n) + " k=" + std::to_string(s.k) +
            " t=" + std::to_string(s.t);
-  c.in.push_back(made != nullptr ? made->quantized : tokens(random, s.t, s.k, q8));
+  c.in.push_back(made != nullptr ? made->quantized
+                                 : tokens(random, s.t, s.k, q8 ? q8a_for(dtype, layout) : DType::kF32));
   const std::vector<float> x = read(c.in[0].type, c.in[0].bytes);
   std::vector<Products> sums;
   std::vector<std::vector<double>> slack;
@@ -265,9 +271,9 @@ MadeTokens make_tokens(const Tensor& x, const Tensor* norm) {
       row[j] = static_cast<float>(row[j] * factor * w[static_cast<size_t>(j)]);
     }
     std::byte* quantized = made.quantized.bytes.data() + i * q8a_row_bytes(k);
-    q8a_quantize_row(row, k, quantized);
+    q8a_quantize_row(DType::kQ8A, row, k, quantized);
     for (int64_t j = 0; norm != nullptr && j < k; ++j) {
-      made.slack[static_cast<size_t>(i * k + j)] = 1.01f * q8a_row(quantized, k).scales[j / kQ8aBlock];
+      made.slack[static_cast<size_t>(i * k + j)] = 1.01f * q8a_row(quantized, k).scales[j / kQ8aGroup];
     }
   }
   return made;
@@ -280,10 +286,10 @@ void quantize_output(Case& c) {
   const Outputs exact = run(*find_kernel("norm_gated_linear_quantize"), Isa::kScalar, c, 1);
   const std::vector<float> y = read(c.out[0].type, exact[0]);
   std::vector<double>& bound = c.tolerance[0];
-  for (size_t first = 0; first < y.size(); first += kQ8aBlock) {
+  for (size_t first = 0; first < y.size(); first += kQ8aGroup) {
     double largest = 0;
-    for (size_t i = first; i < first + kQ8aBlock; ++i) largest = std::max(largest, std::fabs(y[i]) + bound[i]);
-    for (size_t i = first; i < first + kQ8aBlock; ++i) bound[i] = 2 * bound[i] + 1.02 * largest / 127;
+    for (size_t i = first; i < first + kQ8aGroup; ++i) largest = std::max(largest, std::fabs(y[i]) + bound[i]);
+    for (size_t i = first; i < first + kQ8aGroup; ++i) bound[i] = 2 * bound[i] + 1.02 * largest / 127;
   }
 }
 

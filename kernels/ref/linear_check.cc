@@ -2,6 +2,7 @@
 
 #include "kernels/check.h"
 #include "kernels/quant/layouts.h"
+#include "kernels/quant/q8a.h"
 #include "kernels/ref/linear.h"
 
 namespace ll {
@@ -27,6 +28,15 @@ Status check_weight(const TensorType& w, std::string_view name, int64_t k, bool 
                     find_format(w.dtype)->block_elements);
   }
   return {};
+}
+
+// CPUs add up 256 products of a format's block as one integer, for which x has one scale; GPUs do not.
+Status check_activations(const TensorType& x, const TensorType& w, std::string_view name) {
+  const bool whole_blocks = w.layout == Layout::kX16 && find_format(w.dtype)->block_elements == 256;
+  const bool wrong = x.dtype == DType::kQ8A256 ? w.layout == Layout::kTile8 : whole_blocks;
+  if (!wrong) return {};
+  return bad_data("'x' is {}, expected {} as '{}' is {}", check::describe(x), whole_blocks ? "q8a256" : "q8a", name,
+                  check::describe(w));
 }
 
 Status check_vector(const TensorType& bias, std::string_view name, const Dim& n) {
@@ -61,17 +71,21 @@ Status check_linear(const LaunchSpec& spec, LinearForm form, bool q8) {
   }
   if (spec.out.size() != 1) return bad_data("{} outputs, expected 1", spec.out.size());
   const TensorType &x = spec.in[0], &y = spec.out[0];
-  TRY(check::tensor(x, "x", q8 ? DType::kQ8A : DType::kF32, 2));
+  const DType x_dtype = !q8 ? DType::kF32 : x.dtype == DType::kQ8A256 ? DType::kQ8A256 : DType::kQ8A;
+  TRY(check::tensor(x, "x", x_dtype, 2));
   TRY(check::tensor(y, "y", DType::kF32, 2));
   TRY(check::dim(y, "y", 0, x.dim(0), "rows of x"));
   const int64_t k = x.last().value;
-  if (q8 && k % 32 != 0) return bad_data("'x' is {}, expected rows of a multiple of 32", check::describe(x));
+  if (q8 && k % q8a_block(x_dtype) != 0) {
+    return bad_data("'x' is {}, expected rows of a multiple of {}", check::describe(x), q8a_block(x_dtype));
+  }
 
   int64_t n = 0;
   for (size_t i = 0; i < roles.weights; ++i) {
     const std::string name = roles.weights == 1 ? "w" : fmt::format("w{}", i + 1);
     const TensorType& w = spec.in[1 + i];
     TRY(check_weight(w, name, k, q8));
+    if (q8) TRY(check_activations(x, w, name));
     if (roles.bias > 0) TRY(check_vector(spec.in[roles.bias + i], "bias of " + name, w.dim(0)));
     n += w.dim(0).value;
   }

@@ -63,12 +63,14 @@ class Linear : public testing::TestWithParam<Level> {
     v.type = {DType::kF32, Layout::kRows, 1, {Dim(n)}};
     return v;
   }
-  Operand tokens(int64_t t, int64_t k, bool q8) {
+  // For products with weights of that type.
+  Operand tokens(int64_t t, int64_t k, DType weights) {
     Operand x = floats(t, k);
-    if (!q8) return x;
-    Operand q{std::vector<std::byte>(static_cast<size_t>(t * q8a_row_bytes(k))), matrix(DType::kQ8A, t, k)};
+    if (!is_quantized_dtype(weights)) return x;
+    const DType dtype = find_format(weights)->block_elements == 256 ? DType::kQ8A256 : DType::kQ8A;
+    Operand q{std::vector<std::byte>(static_cast<size_t>(t * q8a_row_bytes(k))), matrix(dtype, t, k)};
     for (int64_t i = 0; i < t; ++i) {
-      q8a_quantize_row(reinterpret_cast<const float*>(x.bytes.data()) + i * k, k,
+      q8a_quantize_row(dtype, reinterpret_cast<const float*>(x.bytes.data()) + i * k, k,
                        q.bytes.data() + i * q8a_row_bytes(k));
     }
     return q;
@@ -132,7 +134,7 @@ TEST_P(Linear, TokensDoNotDependOnTheirCompany) {
   for (const bool q8 : {false, true}) {
     for (const DType dtype : dtypes(q8)) {
       const int64_t n = 37, k = q8 ? 512 : 77, t = 23;
-      const Operand w = weight(dtype, n, k), bias = vector(n), x = tokens(t, k, q8);
+      const Operand w = weight(dtype, n, k), bias = vector(n), x = tokens(t, k, dtype);
       const std::string name = q8 ? "linear_q8" : "linear";
       const Operand all = run(name, {x, w, bias}, n);
       for (const int64_t chunk : {1, 2, 3, 5, 7, 16}) {
@@ -153,7 +155,7 @@ TEST_P(Linear, FusedFormsGiveTheBitsOfWhatTheyFuse) {
     for (const DType dtype : dtypes(q8)) {
       const int64_t n = 21, m = 35, k = 256, t = 6;
       const Operand w1 = weight(dtype, n, k), w2 = weight(dtype, n, k), w3 = weight(dtype, m, k), b1 = vector(n),
-                    b2 = vector(n), b3 = vector(m), x = tokens(t, k, q8), residual = floats(t, n);
+                    b2 = vector(n), b3 = vector(m), x = tokens(t, k, dtype), residual = floats(t, n);
       const Operand y1 = run("linear" + suffix, {x, w1, b1}, n), y2 = run("linear" + suffix, {x, w2, b2}, n),
                     y3 = run("linear" + suffix, {x, w3, b3}, m);
 
@@ -184,13 +186,45 @@ TEST_P(Linear, NotANumberIsNotLost) {
   const Operand w = weight(DType::kQ4_K, 16, 256);
   std::vector<float> values(256, 1.0f);
   values[200] = std::numeric_limits<float>::quiet_NaN();
-  Operand x{std::vector<std::byte>(static_cast<size_t>(q8a_row_bytes(256))), matrix(DType::kQ8A, 1, 256)};
-  q8a_quantize_row(values.data(), 256, x.bytes.data());
+  Operand x{std::vector<std::byte>(static_cast<size_t>(q8a_row_bytes(256))), matrix(DType::kQ8A256, 1, 256)};
+  q8a_quantize_row(DType::kQ8A256, values.data(), 256, x.bytes.data());
   const Operand y = run("linear_q8", {x, w}, 16);
   for (int i = 0; i < 16; ++i) {
     float v;
     std::memcpy(&v, y.bytes.data() + 4 * i, 4);
     EXPECT_NE(v, v);
+  }
+}
+
+// CPUs add up a block of 256 as one integer; GPUs scale every 32.
+TEST(LinearCheck, ActivationsHaveTheScalesOfTheirWeights) {
+  struct Pair {
+    DType x, w;
+    Layout layout;
+    const char* message;  // null: accepted
+  };
+  const Pair pairs[] = {
+      {DType::kQ8A, DType::kQ4_0, Layout::kX16, nullptr},
+      {DType::kQ8A256, DType::kQ4_0, Layout::kX16, nullptr},
+      {DType::kQ8A256, DType::kQ4_K, Layout::kX16, nullptr},
+      {DType::kQ8A, DType::kQ4_K, Layout::kTile8, nullptr},
+      {DType::kQ8A, DType::kQ4_K, Layout::kX16, "'x' is q8a[T<=2,256], expected q8a256 as 'w' is q4_K:x16[16,256]"},
+      {DType::kQ8A256, DType::kQ4_K, Layout::kTile8,
+       "'x' is q8a256[T<=2,256], expected q8a as 'w' is q4_K:tile8[16,256]"},
+      {DType::kQ8A256, DType::kQ4_0, Layout::kTile8,
+       "'x' is q8a256[T<=2,256], expected q8a as 'w' is q4_0:tile8[16,256]"},
+  };
+  for (const Pair& p : pairs) {
+    const TensorType in[] = {{p.x, Layout::kRows, 2, {Dim(Symbol::kT, 2), Dim(256)}},
+                             {p.w, p.layout, 2, {Dim(16), Dim(256)}}};
+    const TensorType out = {DType::kF32, Layout::kRows, 2, {Dim(Symbol::kT, 2), Dim(16)}};
+    const Status status = find_kernel("linear_q8")->check({in, {&out, 1}, Attrs()});
+    if (p.message == nullptr) {
+      EXPECT_TRUE(status) << status.error().message;
+    } else {
+      ASSERT_FALSE(status) << p.message;
+      EXPECT_EQ(status.error().message, p.message);
+    }
   }
 }
 

@@ -46,8 +46,8 @@ Status check_quantizing(const LaunchSpec& spec, LinearForm form, bool norm, bool
     TRY(check::number(spec.attrs, "eps", 0, check::kMaxEps));
   }
   TRY(check::tensor(y, "y", to_q8a ? DType::kQ8A : DType::kF32, 2));
-  if (to_q8a && y.last().value % kQ8aBlock != 0) {
-    return bad_data("'y' is {}, expected a row length that is a multiple of {}", check::describe(y), kQ8aBlock);
+  if (to_q8a && y.last().value % kQ8aGroup != 0) {
+    return bad_data("'y' is {}, expected a row length that is a multiple of {}", check::describe(y), kQ8aGroup);
   }
   return check_linear(ProductSpec(spec, norm).view, form, true);
 }
@@ -104,7 +104,7 @@ void quantizing(const KernelCall& call, LinearForm form, bool norm) {
       out.dtype = DType::kF32;
     }
     linear({{in.data(), inputs}, {&out, 1}, call.attrs, 0, 1, product_scratch}, form);
-    if (to_q8a) q8a_quantize_row(reinterpret_cast<const float*>(sums), n, row_of(y, t).data);
+    if (to_q8a) q8a_quantize_row(DType::kQ8A, reinterpret_cast<const float*>(sums), n, row_of(y, t).data);
   }
 }
 

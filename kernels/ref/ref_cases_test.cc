@@ -108,11 +108,18 @@ std::vector<Case> rms_norm(Random& random) {
   return cases;
 }
 
+struct Quantized {
+  DType dtype;
+  int64_t tokens, columns;
+};
+constexpr Quantized kQuantized[] = {{DType::kQ8A, 3, 32},   {DType::kQ8A, 1, 64},     {DType::kQ8A, 5, 320},
+                                    {DType::kQ8A, 2, 4096}, {DType::kQ8A256, 3, 256}, {DType::kQ8A256, 2, 1280}};
+
 std::vector<Case> quantize(Random& random) {
   std::vector<Case> cases;
-  for (const auto& [t, d] : {std::pair{3, 32}, {1, 64}, {5, 320}}) {
-    Case c{fmt::format("T={} K={}", t, d), {floats(random, {tokens(t), d})}, {}, {}, {}, {}};
-    c.out = {output(type(DType::kQ8A, {tokens(t), d}))};
+  for (const auto& [dtype, t, d] : kQuantized) {
+    Case c{fmt::format("{} T={} K={}", dtype_name(dtype), t, d), {floats(random, {tokens(t), d})}, {}, {}, {}, {}};
+    c.out = {output(type(dtype, {tokens(t), d}))};
     cases.push_back(c);
     // Blocks of zeros, of tiny values, with an infinity, with a NaN.
     const float special[] = {0.0f, 1e-33f, INFINITY, NAN};
@@ -129,18 +136,23 @@ std::vector<Case> quantize(Random& random) {
 
 std::vector<Case> norm_quantize(Random& random) {
   std::vector<Case> cases;
-  for (const auto& [t, d] : {std::pair{3, 32}, {1, 64}, {5, 320}, {2, 4096}}) {
+  for (const auto& [dtype, t, d] : kQuantized) {
     const Dim n = tokens(t);
-    Case c{
-        fmt::format("T={} K={}", t, d), {floats(random, {n, d}, 3), floats(random, {d})}, {}, {{"eps", 1e-5}}, {}, {}};
-    c.out = {output(type(DType::kQ8A, {n, d}))};
+    Case c{fmt::format("{} T={} K={}", dtype_name(dtype), t, d),
+           {floats(random, {n, d}, 3), floats(random, {d})},
+           {},
+           {{"eps", 1e-5}},
+           {},
+           {}};
+    c.out = {output(type(dtype, {n, d}))};
+    const auto block = static_cast<size_t>(q8a_block(dtype));
     // The scale moves by the norm's error, and a value on the edge between two codes may take the other one.
     const std::vector<double> y = normed(c.in[0], c.in[1], 1e-5);
     std::vector<double> bound(y.size());
-    for (size_t i = 0; i < y.size(); i += 32) {
+    for (size_t i = 0; i < y.size(); i += block) {
       double largest = 0;
-      for (size_t j = i; j < i + 32; ++j) largest = std::max(largest, std::fabs(y[j]));
-      for (size_t j = i; j < i + 32; ++j) bound[j] = largest * (1.0 / 127 + 3 * norm_error(d));
+      for (size_t j = i; j < i + block; ++j) largest = std::max(largest, std::fabs(y[j]));
+      for (size_t j = i; j < i + block; ++j) bound[j] = largest * (1.0 / 127 + 3 * norm_error(d));
     }
     c.tolerance = {bound};
     cases.push_back(c);

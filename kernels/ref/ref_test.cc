@@ -310,18 +310,20 @@ TEST(Laws, AttentionDoesNotDependOnTheStep) {
 }
 
 TEST(Laws, FusionKeepsEveryBit) {
-  const int64_t t = 3, size = 320;
+  const int64_t t = 3;
   for (const Isa isa : isas()) {
-    SCOPED_TRACE(isa_name(isa));
-    Floats x = random_floats(static_cast<size_t>(t * size), 7), w = random_floats(static_cast<size_t>(size), 8),
-           y(x.size());
-    std::vector<std::byte> apart(static_cast<size_t>(t * q8a_row_bytes(size))), fused(apart.size());
-    const std::vector<Attr> eps = {{"eps", 1e-6}};
-    launch("rms_norm", isa, {view(x, {t, size}), view(w, {size})}, {view(y, {t, size})}, eps);
-    launch("quantize", isa, {view(y, {t, size})}, {view(apart, DType::kQ8A, {t, size}, q8a_row_bytes(size))});
-    launch("norm_quantize", isa, {view(x, {t, size}), view(w, {size})},
-           {view(fused, DType::kQ8A, {t, size}, q8a_row_bytes(size))}, eps);
-    EXPECT_EQ(apart, fused);
+    for (const auto& [dtype, size] : {std::pair{DType::kQ8A, int64_t{320}}, {DType::kQ8A256, int64_t{768}}}) {
+      SCOPED_TRACE(isa_name(isa));
+      Floats x = random_floats(static_cast<size_t>(t * size), 7), w = random_floats(static_cast<size_t>(size), 8),
+             y(x.size());
+      std::vector<std::byte> apart(static_cast<size_t>(t * q8a_row_bytes(size))), fused(apart.size());
+      const std::vector<Attr> eps = {{"eps", 1e-6}};
+      launch("rms_norm", isa, {view(x, {t, size}), view(w, {size})}, {view(y, {t, size})}, eps);
+      launch("quantize", isa, {view(y, {t, size})}, {view(apart, dtype, {t, size}, q8a_row_bytes(size))});
+      launch("norm_quantize", isa, {view(x, {t, size}), view(w, {size})},
+             {view(fused, dtype, {t, size}, q8a_row_bytes(size))}, eps);
+      EXPECT_EQ(apart, fused);
+    }
   }
 }
 

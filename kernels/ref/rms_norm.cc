@@ -18,10 +18,11 @@ Status check_norm_inputs(const LaunchSpec& spec) {
 
 Status check_q8a_output(const LaunchSpec& spec) {
   const TensorType &x = spec.in[0], &y = spec.out[0];
-  if (x.last().value % kQ8aBlock != 0) {
-    return bad_data("'x' is {}, expected a row length that is a multiple of {}", check::describe(x), kQ8aBlock);
+  TRY(check::tensor(y, "y", y.dtype == DType::kQ8A256 ? DType::kQ8A256 : DType::kQ8A, 2));
+  if (x.last().value % q8a_block(y.dtype) != 0) {
+    return bad_data("'x' is {}, expected a row length that is a multiple of {}", check::describe(x),
+                    q8a_block(y.dtype));
   }
-  TRY(check::tensor(y, "y", DType::kQ8A, 2));
   TRY(check::dim(y, "y", 0, x.dim(0), "rows of x"));
   return check::dim(y, "y", 1, x.last(), "row length of x");
 }
@@ -65,7 +66,9 @@ Cost cost_quantize(const LaunchSpec& spec) {
 void quantize(const KernelCall& call) {
   const TensorView &x = call.in[0], &y = call.out[0];
   const Range rows = split(x.dim(0), 1, call.thread, call.threads);
-  for (int64_t t = rows.begin; t < rows.end; ++t) q8a_quantize_row(x.row<float>(t), x.last(), y.row<std::byte>(t));
+  for (int64_t t = rows.begin; t < rows.end; ++t) {
+    q8a_quantize_row(y.dtype, x.row<float>(t), x.last(), y.row<std::byte>(t));
+  }
 }
 
 Status check_norm_quantize(const LaunchSpec& spec) {
@@ -87,7 +90,7 @@ void norm_quantize(const KernelCall& call) {
   const Range rows = split(x.dim(0), 1, call.thread, call.threads);
   for (int64_t t = rows.begin; t < rows.end; ++t) {
     norm_row(x.row<float>(t), w, x.last(), eps, normed);
-    q8a_quantize_row(normed, x.last(), y.row<std::byte>(t));
+    q8a_quantize_row(y.dtype, normed, x.last(), y.row<std::byte>(t));
   }
 }
 

@@ -30,7 +30,7 @@ Memory allocate(uint64_t bytes) {
 Result<double> measure_operations(int threads) {
   constexpr int64_t kRows = 1024, kColumns = 2048, kTokens = 128, kPasses = 9;
   const Kernel& kernel = *find_kernel("linear_q8");
-  const TensorType types[] = {{DType::kQ8A, Layout::kRows, 2, {Dim(kTokens), Dim(kColumns)}},
+  const TensorType types[] = {{DType::kQ8A256, Layout::kRows, 2, {Dim(kTokens), Dim(kColumns)}},
                               {DType::kQ4_K, Layout::kX16, 2, {Dim(kRows), Dim(kColumns)}}};
   const TensorType out_type = {DType::kF32, Layout::kRows, 2, {Dim(kTokens), Dim(kRows)}};
   const uint64_t scratch_bytes = kernel.scratch({types, {&out_type, 1}, Attrs()});
@@ -42,7 +42,7 @@ Result<double> measure_operations(int threads) {
     return error(Code::kOutOfMemory, "cannot allocate {} bytes to measure the rate of products", scratch_bytes);
   }
   const TensorView in[] = {
-      {x.get(), q8a_row_bytes(kColumns), DType::kQ8A, Layout::kRows, 2, {kTokens, kColumns}},
+      {x.get(), q8a_row_bytes(kColumns), DType::kQ8A256, Layout::kRows, 2, {kTokens, kColumns}},
       {w.get(), row_bytes(DType::kQ4_K, kColumns), DType::kQ4_K, Layout::kX16, 2, {kRows, kColumns}}};
   const TensorView out[] = {{y.get(), 4 * kRows, DType::kF32, Layout::kRows, 2, {kTokens, kRows}}};
   TRY_ASSIGN(const std::unique_ptr<Team> team, Team::create(threads));

@@ -76,6 +76,38 @@ struct AmxWords : Avx512Words {
       _tile_stored(0, out + g * 256, 64);
     }
   }
+
+  // Tile 2 i + p of sums belongs to tile i of tokens and piece p of the weights. `between` comes after the products of
+  // 64 k have been issued, so that its instructions run beside them.
+  template <int kPieces, int kTiles, class Between>
+  static void block_products(const std::byte* x, const std::byte* w, int32_t* out, const Between& between) {
+    _tile_zero(0);
+    if constexpr (kPieces == 2) _tile_zero(1);
+    if constexpr (kTiles == 2) _tile_zero(2);
+    if constexpr (kPieces == 2 && kTiles == 2) _tile_zero(3);
+    for (int step = 0; step < 4; ++step) {
+      const std::byte* weights = w + step * kPieces * 1024;
+      memory_is_written(x);
+      _tile_loadd(6, weights, 64);
+      _tile_loadd(4, x + step * 1024, 64);
+      _tile_dpbssd(0, 4, 6);
+      if constexpr (kPieces == 2) {
+        _tile_loadd(7, weights + 1024, 64);
+        _tile_dpbssd(1, 4, 7);
+      }
+      if constexpr (kTiles == 2) {
+        _tile_loadd(5, x + 4096 + step * 1024, 64);
+        _tile_dpbssd(2, 5, 6);
+        if constexpr (kPieces == 2) _tile_dpbssd(3, 5, 7);
+      }
+      memory_is_written(x);
+      between(step);
+    }
+    _tile_stored(0, out, 64);
+    if constexpr (kPieces == 2) _tile_stored(1, out + 256, 64);
+    if constexpr (kTiles == 2) _tile_stored(2, out + kPieces * 256, 64);
+    if constexpr (kPieces == 2 && kTiles == 2) _tile_stored(3, out + 3 * 256, 64);
+  }
 };
 
 }  // namespace

@@ -22,11 +22,9 @@ int64_t panel_count(const TensorView& w) { return (w.dim(0) + kPanelRows - 1) / 
 struct Scratch {
   Scratch(const KernelCall& call, int64_t k)
       : sums{reinterpret_cast<float*>(call.scratch.data()), sums[0] + kPanelRows * kLinearChunk},
-        mins(sums[1] + kPanelRows * kLinearChunk),
-        panel(reinterpret_cast<std::byte*>(mins) + linear_mins_bytes(k)),
+        panel(reinterpret_cast<std::byte*>(sums[1] + kPanelRows * kLinearChunk)),
         rounded(panel + linear_panel_bytes(k)) {}
   float* sums[2];      // [kLinearChunk][16], of the second weight for kGated
-  float* mins;         // DotTokens::mins of a chunk
   std::byte* panel;    // weights made ready: two panels of f32 rows, or what PrefillFn unpacks
   std::byte* rounded;  // a chunk of Bf16Tiles::round
 };
@@ -97,22 +95,6 @@ void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, i
   }
 }
 
-// DotTokens::mins of `tokens` q8a rows, one for `group` codes.
-void make_mins(const DotTokens& x, int64_t tokens, int64_t k, int group, float* mins) {
-  for (int64_t t = 0; t < tokens; ++t) {
-    const Q8aRow row = q8a_row(x.rows + t * x.row_bytes, k);
-    float* out = mins + t * x.mins_stride;
-    for (int64_t b = 0; b < k / kQ8aBlock; ++b) {
-      const int16_t* sums = row.sums + 2 * b;
-      if (group == 16) {
-        for (int64_t i = 0; i < 2; ++i) out[2 * b + i] = static_cast<float>(sums[i]) * row.scales[b];
-      } else {
-        out[b] = static_cast<float>(sums[0] + sums[1]) * row.scales[b];
-      }
-    }
-  }
-}
-
 const Dots* x16_dots(DType dtype) {
   const Dots* dots = plain_x16_dots(dtype);
   return dots != nullptr ? dots : grouped_x16_dots(dtype);
@@ -132,7 +114,7 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   for (size_t i = 1; i <= roles.weights; ++i) {
     if (call.in[i].layout == Layout::kTile8) return ref::linear(call, form);
   }
-  const bool q8 = x.dtype == DType::kQ8A, gated = form == LinearForm::kGated;
+  const bool q8 = is_q8a(x.dtype), gated = form == LinearForm::kGated;
   const Activation act = gated ? *find_activation(call.attrs.text("act")) : Activation::kRelu;
   const size_t parts = gated ? 1 : roles.weights;
   const int64_t k = x.last();
@@ -191,30 +173,18 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   const int64_t in_tiles = tiled ? x.dim(0) / 16 * 16 : 0;  // tokens
 
   // Panels [begin, end) of part p times the tokens that are not in tiles, chunk by chunk.
-  int64_t chunk_of_mins = -1;
-  int mins_group = 0;
   const auto multiply_chunk = [&](size_t p, int64_t column, int64_t begin, int64_t end, int64_t chunk) {
     const int64_t tokens = std::min(kLinearChunk, x.dim(0) - chunk);
-    DotTokens rows_of_x = {x.row<std::byte>(chunk), x.row_bytes, scratch.mins, 0, 0};
-    // Weights of one launch may read minima of different groups.
-    const auto tokens_for = [&](const Dots* dots) {
-      if (dots == nullptr || dots->mins_group == 0) return;
-      rows_of_x.mins_stride = k / dots->mins_group;
-      if (chunk_of_mins == chunk && mins_group == dots->mins_group) return;
-      chunk_of_mins = chunk, mins_group = dots->mins_group;
-      make_mins(rows_of_x, tokens, k, mins_group, scratch.mins);
-    };
+    const DotTokens rows_of_x = {x.row<std::byte>(chunk), x.row_bytes};
     const TensorView& w = call.in[1 + p];
     const Dots* const dots = q8 ? x16(w.dtype) : nullptr;
     const Dots* const up_dots = q8 && gated ? x16(call.in[2].dtype) : nullptr;
     for (int64_t i = begin; i < end; ++i) {
       const int64_t rows = std::min(kPanelRows, w.dim(0) - i * kPanelRows);
       const Panel panel = open_panel(w, i, dots, scratch.panel);
-      tokens_for(dots);
       multiply(panel, rows, k, rows_of_x, tokens, scratch.panel, scratch.sums[0]);
       if (gated) {
         const Panel up = open_panel(call.in[2], i, up_dots, scratch.panel);
-        tokens_for(up_dots);
         multiply(up, rows, k, rows_of_x, tokens, scratch.panel, scratch.sums[1]);
       }
       finish(p, column, i, chunk, tokens, scratch.sums[0], scratch.sums[1]);
@@ -244,7 +214,7 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
       }
       for (int64_t t = 0; t < in_tiles; t += kTileTokens) {
         const int64_t count = std::min(kTileTokens, in_tiles - t);
-        const DotTokens tokens = {x.row<std::byte>(t), x.row_bytes, nullptr, 0, 0};
+        const DotTokens tokens = {x.row<std::byte>(t), x.row_bytes};
         for (size_t j = 0; j < weights; ++j) {
           prefetch(call.in[1 + p + j].data + (i + n) * panel_bytes[j], next * panel_bytes[j], t, in_tiles);
           dots[j]->tiles(unpacked[j], n, k, tokens, count, scratch.sums[j]);
@@ -274,7 +244,7 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
                            scratch.rounded, tokens, t, scratch.sums[j]);
             continue;
           }
-          const DotTokens rows_of_x = {x.row<std::byte>(chunk + t), x.row_bytes, nullptr, 0, 0};
+          const DotTokens rows_of_x = {x.row<std::byte>(chunk + t), x.row_bytes};
           for (int64_t m = 0; m < n; ++m) {
             const Panel panel = open_panel(w, i + m, nullptr, scratch.panel);
             multiply(panel, std::min(kPanelRows, rows_left(i + m)), k, rows_of_x, count, scratch.panel,

@@ -10,22 +10,19 @@
 
 namespace ll {
 
-// Tokens as the products read them: rows row_bytes apart, f32 for float formats, q8a for block formats. For formats
-// whose groups have minima also mins[t * mins_stride + g] = float(sum of group g's codes) * scale, rounded once.
+// Tokens as the products read them: rows row_bytes apart, f32 for float formats, q8a or q8a256 for formats of 32,
+// q8a256 for formats of 256.
 struct DotTokens {
   const std::byte* rows;
   int64_t row_bytes;
-  const float* mins;
-  int64_t mins_stride;
   // Products of block formats ask for the bytes this far ahead while they work (ask_ahead); 0: for none. They do so in
   // sub-blocks q with q & ahead_mask == ahead_turn, so that steps can share it.
-  int64_t ahead;
+  int64_t ahead = 0;
   int64_t ahead_mask = 0, ahead_turn = 0;
 
   DotTokens from(int64_t token) const {
     DotTokens part = *this;
     part.rows += token * row_bytes;
-    part.mins += token * mins_stride;
     return part;
   }
 };
@@ -52,7 +49,6 @@ using PrefillFn = void (*)(const std::byte* w, int64_t k, const DotTokens& x, in
 // Levels with tiles: panels are unpacked one by one, then multiplied with one or two tiles of 16 tokens at once.
 //   unpacked  panels one after another, unpacked_bytes(k) each, 64-byte aligned
 //   out       [panel][kTileTokens][16]
-// Tokens bring their own minima (DotTokens::mins is not read).
 inline constexpr int64_t kTileTokens = 32;
 using UnpackFn = void (*)(const std::byte* w, int64_t k, std::byte* unpacked);
 using TilesFn = void (*)(const std::byte* unpacked, int64_t panels, int64_t k, const DotTokens& x, int64_t tokens,
@@ -67,7 +63,6 @@ struct Dots {
   UnpackFn unpack = nullptr;  // with unpacked_bytes and tiles: null when the level has none
   int64_t (*unpacked_bytes)(int64_t k) = nullptr;
   TilesFn tiles = nullptr;
-  int mins_group = 0;  // codes that share one of DotTokens::mins: 16 or 32; 0: reads none
 };
 
 // Null when the dtype is none of theirs.

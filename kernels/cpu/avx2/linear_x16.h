@@ -4,8 +4,8 @@
 // A unit of 64 bytes gives two registers of codes, rows 0-7 and rows 8-15 ("halves"), four consecutive k each.
 // vpmaddubsw multiplies them with four broadcast activation codes and adds pairs into 16 bits; some of those sums are
 // added up before vpmaddwd widens them, times the group's scale. How many: code * 127 * 2 * kFlush must stay below
-// 32768. Sums over 32 k are exact integers; they are scaled and added in f32 in ascending k, so no output depends on
-// kTokens.
+// 32768. Sums over a block are exact integers, with group scales too: 256 k have one activation scale (q8a256). They
+// are scaled and added in f32 in ascending k, so no output depends on kTokens.
 #pragma once
 
 #include <immintrin.h>
@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "kernels/cpu/avx2/linear_dots.h"
+#include "kernels/cpu/avx2/vector.h"
 #include "kernels/quant/blocks.h"
 #include "kernels/quant/q8a.h"
 
@@ -39,6 +40,11 @@ namespace {
   int32_t v;
   std::memcpy(&v, p, 4);
   return _mm256_set1_epi32(v);
+}
+[[maybe_unused]] float read_float(const std::byte* p) {
+  float v;
+  std::memcpy(&v, p, 4);
+  return v;
 }
 
 // Bits [from, from + bits) of every byte, moved to bit `to`.
@@ -72,34 +78,34 @@ __m256i spread(const std::byte* bytes) {
   return _mm256_shuffle_epi8(all, low);
 }
 
-// What one half of a sub-block is multiplied with.
+// Scales of k 0-15 and 16-31 of one half of a sub-block, pairs (s, s); ones for plain formats.
 struct Factors {
-  __m256i scale[2];  // of k 0-15 and 16-31, pairs (s, s); ones for plain formats
-  __m256i pair;      // (scale[0], scale[1]): meets the two sums of q8a
-  __m256 min[2];     // of the same k
+  __m256i scale[2];
 };
-
-// Eight rows' unsigned bytes as floats.
-[[maybe_unused]] inline __m256 byte_values(const std::byte* bytes) {
-  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes))));
-}
 
 template <class F>
 inline __attribute__((always_inline)) Factors factors_of(const GroupScales& scales, int sub, int half) {
   Factors f;
   if constexpr (F::kGroup == 16) {
     for (int g = 0; g < 2; ++g) f.scale[g] = spread<F::kSignedScale>(scales.scale + 16 * (2 * sub + g) + 8 * half);
-    f.pair = _mm256_blend_epi16(f.scale[0], f.scale[1], 0xaa);
-    if constexpr (F::kMin) {
-      for (int g = 0; g < 2; ++g) f.min[g] = byte_values(scales.min + 16 * (2 * sub + g) + 8 * half);
-    }
   } else if constexpr (F::kGroup == 32) {
-    f.scale[0] = f.scale[1] = f.pair = spread<F::kSignedScale>(scales.scale + 16 * sub + 8 * half);
-    if constexpr (F::kMin) f.min[0] = byte_values(scales.min + 16 * sub + 8 * half);
+    f.scale[0] = f.scale[1] = spread<F::kSignedScale>(scales.scale + 16 * sub + 8 * half);
   } else {
-    f.scale[0] = f.scale[1] = f.pair = _mm256_set1_epi16(1);
+    f.scale[0] = f.scale[1] = _mm256_set1_epi16(1);
   }
   return f;
+}
+
+// What a grouped format multiplies sums of codes with: the minima of two neighbouring groups, or, to take kZero back,
+// their scales. Eight rows' pairs of 16 bits.
+template <class F>
+constexpr int kPairs = F::kGroup == 0 || (!F::kMin && F::kZero == 0) ? 0 : 128 / F::kGroup;
+template <class F>
+inline __attribute__((always_inline)) __m256i pair_of(const GroupScales& scales, int pair, int half) {
+  const std::byte* bytes = (F::kMin ? scales.min : scales.scale) + 32 * pair + 8 * half;
+  const __m128i both = _mm_unpacklo_epi8(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)),
+                                         _mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes + 16)));
+  return !F::kMin && F::kSignedScale ? _mm256_cvtepi8_epi16(both) : _mm256_cvtepu8_epi16(both);
 }
 
 // Codes of k 4g .. 4g+3 of eight rows.
@@ -135,25 +141,39 @@ constexpr int flush_after() {
 // Keeps a running sum in its register: left alone, the compiler turns chains of additions into trees and spills them.
 [[maybe_unused]] inline __attribute__((always_inline)) void pin(__m256i& v) { asm("" : "+x"(v)); }
 
-// sum[t][h]: per row of half h, the sum over 32 k of code * activation * scale.
-template <class F, int kTokens>
-inline __attribute__((always_inline)) void dot_sub(const std::byte* sub, const int8_t* const (&x)[kTokens],
-                                                   const Factors (&factors)[2], __m256i (&sum)[kTokens][2]) {
+// Adds 16-bit sums of `first` .. of a sub-block to sum[t][h], times the scales of their groups.
+template <int kTokens>
+inline __attribute__((always_inline)) void widen(const __m256i (&part)[kTokens][2], const __m256i (&scale)[2],
+                                                 __m256i (&sum)[kTokens][2]) {
+#pragma GCC unroll 4
+  for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) sum[t][h] = _mm256_add_epi32(sum[t][h], _mm256_madd_epi16(part[t][h], scale[h]));
+  }
+}
+
+// sum[t][h] += per row of half h, the sum over 32 k of code * activation * scale. `units` gives eight rows' codes of
+// four k, (half, unit); `scales` the scales of a unit's group, (half, unit). Token t's codes are at x + t * row_bytes.
+template <class F, int kTokens, class Units, class Scales>
+inline __attribute__((always_inline)) void dot_sub(const Units& units, const Scales& scales, const std::byte* x,
+                                                   int64_t row_bytes, __m256i (&sum)[kTokens][2]) {
   constexpr int kFlush = flush_after<F>();
 #pragma GCC unroll 8
   for (int first = 0; first < 8; first += kFlush) {
     __m256i part[kTokens][2];
 #pragma GCC unroll 8
     for (int g = first; g < first + kFlush; ++g) {
-      const __m256i w[2] = {unpack<F>(sub, 0, g), unpack<F>(sub, 1, g)};
+      const __m256i w[2] = {units(0, g), units(1, g)};
+      [[maybe_unused]] __m256i size[2];
+      if constexpr (F::kSigned) size[0] = _mm256_abs_epi8(w[0]), size[1] = _mm256_abs_epi8(w[1]);
 #pragma GCC unroll 4
       for (int t = 0; t < kTokens; ++t) {
-        const __m256i a = broadcast32(x[t] + 4 * g);
+        const __m256i a = broadcast32(x + t * row_bytes + 4 * g);
 #pragma GCC unroll 2
         for (int h = 0; h < 2; ++h) {
           __m256i product;
           if constexpr (F::kSigned) {
-            product = _mm256_maddubs_epi16(_mm256_abs_epi8(w[h]), _mm256_sign_epi8(a, w[h]));
+            product = _mm256_maddubs_epi16(size[h], _mm256_sign_epi8(a, w[h]));
           } else {
             product = _mm256_maddubs_epi16(w[h], a);
           }
@@ -162,12 +182,75 @@ inline __attribute__((always_inline)) void dot_sub(const std::byte* sub, const i
         }
       }
     }
+    const __m256i scale[2] = {scales(0, first), scales(1, first)};
+    widen<kTokens>(part, scale, sum);
+  }
+}
+
+// total[t][h] += the exact sums of a plain format's block q, scaled; `d` and `m` are its factors.
+template <class F, int kTokens>
+inline __attribute__((always_inline)) void add_plain(const __m256i (&sum)[kTokens][2], const DotTokens& x, int64_t k,
+                                                     int64_t q, const __m256 (&d)[2], const __m256 (&m)[2],
+                                                     __m256 (&total)[kTokens][2]) {
+#pragma GCC unroll 4
+  for (int t = 0; t < kTokens; ++t) {
+    const std::byte* row = x.rows + t * x.row_bytes;
+    const __m256 scale = _mm256_set1_ps(read_float(row + k + 4 * q));
+    __m256i codes;  // their sum
+    if constexpr (F::kZero > 0 || F::kMin) {
+      codes = _mm256_madd_epi16(broadcast32(row + k + k / 8 + 4 * q), _mm256_set1_epi16(1));
+    }
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      __m256i value = sum[t][h];
+      if constexpr (F::kZero > 0) {
+        static_assert((F::kZero & (F::kZero - 1)) == 0);
+        value = _mm256_sub_epi32(value, _mm256_slli_epi32(codes, __builtin_ctz(F::kZero)));
+      }
+      total[t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(value), _mm256_mul_ps(d[h], scale), total[t][h]);
+      if constexpr (F::kMin) {
+        total[t][h] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(codes), scale), m[h], total[t][h]);
+      }
+    }
+  }
+}
+
+// total[t][h] += the exact sums of a grouped format's block b, scaled. `pairs` gives pair_of, (pair, half).
+template <class F, int kTokens, class Pairs>
+inline __attribute__((always_inline)) void add_block(const __m256i (&sum)[kTokens][2], const DotTokens& x, int64_t k,
+                                                     int64_t b, const Pairs& pairs, const __m256 (&d)[2],
+                                                     const __m256 (&m)[2], __m256 (&total)[kTokens][2]) {
+  constexpr int kCount = kPairs<F>;
+  [[maybe_unused]] alignas(16) std::byte sums_of_32[kTokens][16];
+  const std::byte* sums[kTokens];
+  for (int t = 0; t < kTokens; ++t) {
+    const std::byte* of_16 = x.rows + t * x.row_bytes + k + k / 8 + 32 * b;
+    sums[t] = of_16;
+    if constexpr (kCount > 0 && F::kGroup == 32) {
+      store_neighbours(of_16, sums_of_32[t]);
+      sums[t] = sums_of_32[t];
+    }
+  }
+#pragma GCC unroll 2
+  for (int h = 0; h < 2; ++h) {
+    __m256i pair[kCount + 1];
+    for (int p = 0; p < kCount; ++p) pair[p] = pairs(p, h);
 #pragma GCC unroll 4
     for (int t = 0; t < kTokens; ++t) {
-#pragma GCC unroll 2
-      for (int h = 0; h < 2; ++h) {
-        const __m256i wide = _mm256_madd_epi16(part[t][h], factors[h].scale[first / 4]);
-        sum[t][h] = first == 0 ? wide : _mm256_add_epi32(sum[t][h], wide);
+      const __m256 scale = _mm256_set1_ps(read_float(x.rows + t * x.row_bytes + k + 32 * b));
+      __m256i value = sum[t][h], low = _mm256_setzero_si256();
+#pragma GCC unroll 8
+      for (int p = 0; p < kCount; ++p) {
+        const __m256i product = _mm256_madd_epi16(pair[p], broadcast32(sums[t] + 4 * p));
+        low = p == 0 ? product : _mm256_add_epi32(low, product);
+      }
+      if constexpr (F::kZero > 0) {
+        static_assert((F::kZero & (F::kZero - 1)) == 0 && !F::kMin);
+        value = _mm256_sub_epi32(value, _mm256_slli_epi32(low, __builtin_ctz(F::kZero)));
+      }
+      total[t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(value), _mm256_mul_ps(d[h], scale), total[t][h]);
+      if constexpr (F::kMin) {
+        total[t][h] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(low), _mm256_mul_ps(m[h], scale), total[t][h]);
       }
     }
   }
@@ -175,12 +258,10 @@ inline __attribute__((always_inline)) void dot_sub(const std::byte* sub, const i
 
 template <class F, int kTokens>
 void dot_panel(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, float* out) {
-  constexpr int kSubs = F::kElements / 32, kGroups = F::kGroup == 16 ? 2 : 1;
+  constexpr int kSubs = F::kElements / 32;
   constexpr int64_t kSubBytes = 64 * (F::kLowBits + F::kHighBits), kBlockBytes = F::kScaleBytes + kSubs * kSubBytes;
   const int64_t count = k / F::kElements;
   const std::byte* tails = panel + count * kBlockBytes;
-  Q8aRow token[kTokens];
-  for (int t = 0; t < kTokens; ++t) token[t] = q8a_row(x.rows + t * x.row_bytes, k);
   __m256 total[kTokens][2];
   for (int t = 0; t < kTokens; ++t) total[t][0] = total[t][1] = _mm256_setzero_ps();
 
@@ -188,61 +269,26 @@ void dot_panel(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, f
     const std::byte* block = panel + b * kBlockBytes;
     const std::byte* tail = tails + b * F::kTailBytes;
     [[maybe_unused]] GroupScales scales;
-    __m256 part[kTokens][2], low[kTokens][2];  // grouped: sums over the block before d and dmin
-    if constexpr (F::kGroup != 0) {
-      F::decode(block, tail, scales);
-      for (int t = 0; t < kTokens; ++t) {
-        part[t][0] = part[t][1] = low[t][0] = low[t][1] = _mm256_setzero_ps();
-      }
-    }
+    if constexpr (F::kGroup != 0) F::decode(block, tail, scales);
+    __m256i sum[kTokens][2];
+    for (int t = 0; t < kTokens; ++t) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
     for (int s = 0; s < kSubs; ++s) {
       const int64_t q = b * kSubs + s;
+      const std::byte* sub = block + F::kScaleBytes + s * kSubBytes;
       const Factors factors[2] = {factors_of<F>(scales, s, 0), factors_of<F>(scales, s, 1)};
-      const int8_t* codes[kTokens];
-      for (int t = 0; t < kTokens; ++t) codes[t] = token[t].codes + 32 * q;
       ask_ahead<kBlockBytes + F::kTailBytes, kSubs>(panel, q, x);
-      __m256i sum[kTokens][2];
-      dot_sub<F, kTokens>(block + F::kScaleBytes + s * kSubBytes, codes, factors, sum);
-#pragma GCC unroll 4
-      for (int t = 0; t < kTokens; ++t) {
-        const __m256 scale = _mm256_set1_ps(token[t].scales[q]);
-#pragma GCC unroll 2
-        for (int h = 0; h < 2; ++h) {
-          if constexpr (F::kZero > 0) {
-            const __m256i sums = broadcast32(token[t].sums + 2 * q);
-            static_assert((F::kZero & (F::kZero - 1)) == 0);
-            const __m256i zeros = _mm256_slli_epi32(_mm256_madd_epi16(factors[h].pair, sums), __builtin_ctz(F::kZero));
-            sum[t][h] = _mm256_sub_epi32(sum[t][h], zeros);
-          }
-          const __m256 value = _mm256_cvtepi32_ps(sum[t][h]);
-          if constexpr (F::kGroup != 0) {
-            part[t][h] = _mm256_fmadd_ps(value, scale, part[t][h]);
-          } else {
-            total[t][h] = _mm256_fmadd_ps(value, _mm256_mul_ps(f16_values(tail, h), scale), total[t][h]);
-          }
-          if constexpr (F::kMin) {
-            const float* mins = x.mins + t * x.mins_stride + q * kGroups;
-            if constexpr (F::kGroup == 0) {
-              total[t][h] = _mm256_fmadd_ps(_mm256_broadcast_ss(mins), f16_values(tail + 32, h), total[t][h]);
-            } else {
-              for (int g = 0; g < kGroups; ++g) {
-                low[t][h] = _mm256_fmadd_ps(factors[h].min[g], _mm256_broadcast_ss(mins + g), low[t][h]);
-              }
-            }
-          }
-        }
-      }
+      const auto units = [&](int h, int g) __attribute__((always_inline)) { return unpack<F>(sub, h, g); };
+      const auto scale = [&](int h, int g) __attribute__((always_inline)) { return factors[h].scale[g / 4]; };
+      dot_sub<F, kTokens>(units, scale, x.rows + 32 * q, x.row_bytes, sum);
     }
-    if constexpr (F::kGroup != 0) {
-#pragma GCC unroll 2
-      for (int h = 0; h < 2; ++h) {
-        const __m256 d = f16_values(tail, h);
-        for (int t = 0; t < kTokens; ++t) total[t][h] = _mm256_fmadd_ps(part[t][h], d, total[t][h]);
-        if constexpr (F::kMin) {
-          const __m256 m = f16_values(tail + 32, h);
-          for (int t = 0; t < kTokens; ++t) total[t][h] = _mm256_fnmadd_ps(low[t][h], m, total[t][h]);
-        }
-      }
+    const __m256 d[2] = {f16_values(tail, 0), f16_values(tail, 1)};
+    __m256 m[2] = {};
+    if constexpr (F::kMin) m[0] = f16_values(tail + 32, 0), m[1] = f16_values(tail + 32, 1);
+    if constexpr (F::kGroup == 0) {
+      add_plain<F, kTokens>(sum, x, k, b, d, m, total);
+    } else {
+      const auto pairs = [&](int p, int h) __attribute__((always_inline)) { return pair_of<F>(scales, p, h); };
+      add_block<F, kTokens>(sum, x, k, b, pairs, d, m, total);
     }
   }
   for (int t = 0; t < kTokens; ++t) {
@@ -254,15 +300,16 @@ void dot_panel(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, f
 template <class F>
 struct Unpacked {
   static constexpr int kGroups = F::kGroup == 16 ? 2 : 1;  // of a sub-block
+  static constexpr int64_t kPairBytes = 64 * kPairs<F>;    // of a block
 
   Unpacked(std::byte* scratch, int64_t k)
       : codes(scratch),
         scale(codes + 16 * k),
-        min(reinterpret_cast<float*>(scale + (F::kGroup != 0 ? 64 * kGroups * (k / 32) : 0))),
-        factor(min + (F::kGroup != 0 && F::kMin ? 16 * kGroups * (k / 32) : 0)) {}
+        pair(scale + (F::kGroup != 0 ? 64 * kGroups * (k / 32) : 0)),
+        factor(reinterpret_cast<float*>(pair + kPairBytes * (k / F::kElements))) {}
   std::byte* codes;  // [k / 4][16][4]
   std::byte* scale;  // [k / 32][kGroups][16] pairs (s, s) of 16 bits, grouped formats
-  float* min;        // [k / 32][kGroups][16], grouped formats with minima
+  std::byte* pair;   // [blocks][kPairs][16] pairs: pair_of
   float* factor;     // [blocks][d, m][16]
 };
 
@@ -285,74 +332,16 @@ void unpack_panel(const std::byte* panel, int64_t k, const Unpacked<F>& to) {
         }
         if constexpr (F::kGroup != 0) {
           const Factors factors = factors_of<F>(scales, s, h);
-          for (int g = 0; g < kGroups; ++g) {
-            store(to.scale + 64 * (q * kGroups + g) + 32 * h, factors.scale[g]);
-            if constexpr (F::kMin) _mm256_store_ps(to.min + 16 * (q * kGroups + g) + 8 * h, factors.min[g]);
-          }
+          for (int g = 0; g < kGroups; ++g) store(to.scale + 64 * (q * kGroups + g) + 32 * h, factors.scale[g]);
         }
       }
     }
     for (int h = 0; h < 2; ++h) {
+      for (int p = 0; p < kPairs<F>; ++p) {
+        store(to.pair + b * Unpacked<F>::kPairBytes + 64 * p + 32 * h, pair_of<F>(scales, p, h));
+      }
       _mm256_store_ps(to.factor + 32 * b + 8 * h, f16_values(tail, h));
       if constexpr (F::kMin) _mm256_store_ps(to.factor + 32 * b + 16 + 8 * h, f16_values(tail + 32, h));
-    }
-  }
-}
-
-// One sub-block of an unpacked panel: value[t][h] = its exact sum over 32 k of code * activation * scale.
-template <class F, int kTokens>
-inline __attribute__((always_inline)) void unpacked_sub(const std::byte* codes, const std::byte* scale, const int8_t* x,
-                                                        int64_t x_row_bytes, const int16_t* sums,
-                                                        __m256 (&value)[kTokens][2]) {
-  constexpr int kFlush = flush_after<F>(), kGroups = Unpacked<F>::kGroups;
-  __m256i sum[kTokens][2];
-#pragma GCC unroll 8
-  for (int first = 0; first < 8; first += kFlush) {
-    __m256i part[kTokens][2];
-#pragma GCC unroll 8
-    for (int g = first; g < first + kFlush; ++g) {
-      const __m256i w[2] = {load(codes + 64 * g), load(codes + 64 * g + 32)};
-      [[maybe_unused]] const __m256i size[2] = {_mm256_abs_epi8(w[0]), _mm256_abs_epi8(w[1])};
-#pragma GCC unroll 4
-      for (int t = 0; t < kTokens; ++t) {
-        const __m256i a = broadcast32(x + t * x_row_bytes + 4 * g);
-#pragma GCC unroll 2
-        for (int h = 0; h < 2; ++h) {
-          __m256i product;
-          if constexpr (F::kSigned) {
-            product = _mm256_maddubs_epi16(size[h], _mm256_sign_epi8(a, w[h]));
-          } else {
-            product = _mm256_maddubs_epi16(w[h], a);
-          }
-          part[t][h] = g == first ? product : _mm256_add_epi16(part[t][h], product);
-          pin(part[t][h]);
-        }
-      }
-    }
-#pragma GCC unroll 4
-    for (int t = 0; t < kTokens; ++t) {
-#pragma GCC unroll 2
-      for (int h = 0; h < 2; ++h) {
-        const __m256i factor =
-            F::kGroup == 0 ? _mm256_set1_epi16(1) : load(scale + 64 * (first * kGroups / 8) + 32 * h);
-        const __m256i wide = _mm256_madd_epi16(part[t][h], factor);
-        sum[t][h] = first == 0 ? wide : _mm256_add_epi32(sum[t][h], wide);
-      }
-    }
-  }
-#pragma GCC unroll 4
-  for (int t = 0; t < kTokens; ++t) {
-    [[maybe_unused]] const __m256i pair = broadcast32(reinterpret_cast<const std::byte*>(sums) + t * x_row_bytes);
-#pragma GCC unroll 2
-    for (int h = 0; h < 2; ++h) {
-      if constexpr (F::kZero > 0) {
-        __m256i scales = _mm256_set1_epi16(1);
-        if constexpr (F::kGroup != 0) scales = load(scale + 32 * h);
-        if constexpr (kGroups == 2) scales = _mm256_blend_epi16(scales, load(scale + 64 + 32 * h), 0xaa);
-        const __m256i zeros = _mm256_slli_epi32(_mm256_madd_epi16(scales, pair), __builtin_ctz(F::kZero));
-        sum[t][h] = _mm256_sub_epi32(sum[t][h], zeros);
-      }
-      value[t][h] = _mm256_cvtepi32_ps(sum[t][h]);
     }
   }
 }
@@ -361,59 +350,32 @@ inline __attribute__((always_inline)) void unpacked_sub(const std::byte* codes, 
 template <class F, int kTokens>
 void dot_unpacked(const Unpacked<F>& w, int64_t k, const DotTokens& x, float* out) {
   constexpr int kSubs = F::kElements / 32, kGroups = Unpacked<F>::kGroups;
-  const auto* codes = reinterpret_cast<const int8_t*>(x.rows);
-  const auto* scales = reinterpret_cast<const float*>(x.rows + k);
-  const auto* sums = reinterpret_cast<const int16_t*>(x.rows + k + k / 8);
-  const int64_t floats = x.row_bytes / 4;
   __m256 total[kTokens][2];
   for (int t = 0; t < kTokens; ++t) total[t][0] = total[t][1] = _mm256_setzero_ps();
   for (int64_t b = 0; b < k / F::kElements; ++b) {
     const float* factor = w.factor + 32 * b;
-    __m256 part[kTokens][2];
-    if constexpr (F::kGroup != 0) {
-      for (int t = 0; t < kTokens; ++t) part[t][0] = part[t][1] = _mm256_setzero_ps();
-    }
+    __m256i sum[kTokens][2];
+    for (int t = 0; t < kTokens; ++t) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
     for (int s = 0; s < kSubs; ++s) {
       const int64_t q = b * kSubs + s;
-      __m256 value[kTokens][2];
-      unpacked_sub<F, kTokens>(w.codes + 512 * q, w.scale + 64 * q * kGroups, codes + 32 * q, x.row_bytes, sums + 2 * q,
-                               value);
-#pragma GCC unroll 4
-      for (int t = 0; t < kTokens; ++t) {
-        const __m256 scale = _mm256_broadcast_ss(scales + t * floats + q);
-#pragma GCC unroll 2
-        for (int h = 0; h < 2; ++h) {
-          if constexpr (F::kGroup != 0) {
-            part[t][h] = _mm256_fmadd_ps(value[t][h], scale, part[t][h]);
-          } else {
-            const __m256 d = _mm256_mul_ps(_mm256_load_ps(factor + 8 * h), scale);
-            total[t][h] = _mm256_fmadd_ps(value[t][h], d, total[t][h]);
-            if constexpr (F::kMin) {
-              const __m256 mins = _mm256_broadcast_ss(x.mins + t * x.mins_stride + q);
-              total[t][h] = _mm256_fmadd_ps(mins, _mm256_load_ps(factor + 16 + 8 * h), total[t][h]);
-            }
-          }
-        }
-      }
+      const auto units = [&](int h, int g) __attribute__((always_inline)) {
+        return load(w.codes + 512 * q + 64 * g + 32 * h);
+      };
+      const auto scale = [&](int h, int g) __attribute__((always_inline)) {
+        return F::kGroup == 0 ? _mm256_set1_epi16(1) : load(w.scale + 64 * (q * kGroups + g * kGroups / 8) + 32 * h);
+      };
+      dot_sub<F, kTokens>(units, scale, x.rows + 32 * q, x.row_bytes, sum);
     }
-    if constexpr (F::kGroup != 0) {
-#pragma GCC unroll 4
-      for (int t = 0; t < kTokens; ++t) {
-#pragma GCC unroll 2
-        for (int h = 0; h < 2; ++h) {
-          total[t][h] = _mm256_fmadd_ps(part[t][h], _mm256_load_ps(factor + 8 * h), total[t][h]);
-          if constexpr (F::kMin) {
-            __m256 low = _mm256_setzero_ps();
-#pragma GCC unroll 16
-            for (int g = 0; g < kSubs * kGroups; ++g) {
-              const int64_t at = b * kSubs * kGroups + g;
-              low = _mm256_fmadd_ps(_mm256_load_ps(w.min + 16 * at + 8 * h),
-                                    _mm256_broadcast_ss(x.mins + t * x.mins_stride + at), low);
-            }
-            total[t][h] = _mm256_fnmadd_ps(low, _mm256_load_ps(factor + 16 + 8 * h), total[t][h]);
-          }
-        }
-      }
+    const __m256 d[2] = {_mm256_load_ps(factor), _mm256_load_ps(factor + 8)};
+    __m256 m[2] = {};
+    if constexpr (F::kMin) m[0] = _mm256_load_ps(factor + 16), m[1] = _mm256_load_ps(factor + 24);
+    if constexpr (F::kGroup == 0) {
+      add_plain<F, kTokens>(sum, x, k, b, d, m, total);
+    } else {
+      const auto pairs = [&](int p, int h) __attribute__((always_inline)) {
+        return load(w.pair + b * Unpacked<F>::kPairBytes + 64 * p + 32 * h);
+      };
+      add_block<F, kTokens>(sum, x, k, b, pairs, d, m, total);
     }
   }
   for (int t = 0; t < kTokens; ++t) {
@@ -437,7 +399,6 @@ constexpr Dots dots_of(DType dtype) {
     dots.prefill_tile = 4;
     dots.prefill_least = 16;
   }
-  dots.mins_group = F::kMin ? (F::kGroup == 16 ? 16 : 32) : 0;
   return dots;
 }
 

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -35,31 +37,45 @@ void norm_row(const float* x, const float* w, int64_t size, double eps, float* y
   }
 }
 
-// To the bit as kernels/quant/q8a.h says.
-void quantize_row(const float* x, int64_t size, std::byte* row) {
-  auto* scales = reinterpret_cast<float*>(row + size);
-  auto* sums = reinterpret_cast<int16_t*>(row + size + size / kQ8aBlock * 4);
-  for (int64_t k = 0; k < size; k += kQ8aBlock) {
+// Of `count` values, a multiple of 32; NaN is above infinity.
+float largest_of(const float* x, int64_t count) {
+  uint32_t largest = 0;
+  for (int64_t k = 0; k < count; k += kQ8aGroup) {
     __m256 v[4];
     for (int i = 0; i < 4; ++i) v[i] = _mm256_loadu_ps(x + k + 8 * i);
-    const float largest = largest_magnitude(v);
-    const int64_t block = k / kQ8aBlock;
-    __m256i code[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+    largest = std::max(largest, std::bit_cast<uint32_t>(largest_magnitude(v)));
+  }
+  return std::bit_cast<float>(largest);
+}
+
+// To the bit as kernels/quant/q8a.h says.
+void quantize_row(DType dtype, const float* x, int64_t size, std::byte* row) {
+  auto* scales = reinterpret_cast<float*>(row + size);
+  auto* sums = reinterpret_cast<int16_t*>(row + size + size / kQ8aGroup * 4);
+  const int64_t block = q8a_block(dtype);
+  for (int64_t first = 0; first < size; first += block) {
+    const float largest = largest_of(x + first, block);
+    float scale = 0, inverse = 0;  // 0: all codes are 0
     if (!(largest < std::numeric_limits<float>::infinity())) {
-      scales[block] = std::numeric_limits<float>::quiet_NaN();
-    } else if (largest < kQ8aSmallest) {
-      scales[block] = 0;
-    } else {
-      scales[block] = largest / 127;
-      const __m256 inverse = _mm256_set1_ps(127 / largest);
-      for (int i = 0; i < 4; ++i) code[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
+      scale = std::numeric_limits<float>::quiet_NaN();
+    } else if (largest >= kQ8aSmallest) {
+      scale = largest / 127, inverse = 127 / largest;
     }
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + k), pack_codes(code));
-    const __m256i pairs = _mm256_hadd_epi32(_mm256_add_epi32(code[0], code[1]), _mm256_add_epi32(code[2], code[3]));
-    const __m256i fours = _mm256_hadd_epi32(pairs, pairs);
-    const __m128i both = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
-    sums[2 * block] = static_cast<int16_t>(_mm_cvtsi128_si32(both));
-    sums[2 * block + 1] = static_cast<int16_t>(_mm_extract_epi32(both, 1));
+    for (int64_t k = first; k < first + block; k += kQ8aGroup) {
+      __m256i code[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
+                         _mm256_setzero_si256()};
+      for (int i = 0; inverse != 0 && i < 4; ++i) {
+        code[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + k + 8 * i), _mm256_set1_ps(inverse)));
+      }
+      const int64_t group = k / kQ8aGroup;
+      scales[group] = scale;
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + k), pack_codes(code));
+      const __m256i pairs = _mm256_hadd_epi32(_mm256_add_epi32(code[0], code[1]), _mm256_add_epi32(code[2], code[3]));
+      const __m256i fours = _mm256_hadd_epi32(pairs, pairs);
+      const __m128i both = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
+      sums[2 * group] = static_cast<int16_t>(_mm_cvtsi128_si32(both));
+      sums[2 * group + 1] = static_cast<int16_t>(_mm_extract_epi32(both, 1));
+    }
   }
 }
 
@@ -76,7 +92,9 @@ void rms_norm(const KernelCall& call) {
 void quantize(const KernelCall& call) {
   const TensorView &x = call.in[0], &y = call.out[0];
   const Range rows = split(x.dim(0), 1, call.thread, call.threads);
-  for (int64_t t = rows.begin; t < rows.end; ++t) quantize_row(x.row<float>(t), x.last(), y.row<std::byte>(t));
+  for (int64_t t = rows.begin; t < rows.end; ++t) {
+    quantize_row(y.dtype, x.row<float>(t), x.last(), y.row<std::byte>(t));
+  }
 }
 
 void norm_quantize(const KernelCall& call) {
@@ -87,7 +105,7 @@ void norm_quantize(const KernelCall& call) {
   const Range rows = split(x.dim(0), 1, call.thread, call.threads);
   for (int64_t t = rows.begin; t < rows.end; ++t) {
     norm_row(x.row<float>(t), w, x.last(), eps, normed);
-    quantize_row(normed, x.last(), y.row<std::byte>(t));
+    quantize_row(y.dtype, normed, x.last(), y.row<std::byte>(t));
   }
 }
 

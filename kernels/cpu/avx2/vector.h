@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -51,6 +52,17 @@ namespace ll::avx2 {
 [[maybe_unused]] static inline __m256i pack_codes(const __m256i code[4]) {
   const __m256i low = _mm256_packs_epi32(code[0], code[1]), high = _mm256_packs_epi32(code[2], code[3]);
   return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+// 16 integers of 16 bits, each two neighbours added; the sums fit 16 bits.
+[[maybe_unused]] static inline __m128i add_neighbours(__m256i v) {
+  const __m256i sums = _mm256_madd_epi16(v, _mm256_set1_epi16(1));
+  return _mm_packs_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+}
+
+[[maybe_unused]] static inline void store_neighbours(const std::byte* p, std::byte* to) {
+  const __m128i sums = add_neighbours(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), sums);
 }
 
 }  // namespace ll::avx2

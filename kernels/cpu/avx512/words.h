@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cpu/avx2/vector.h"
+
 namespace ll {
 namespace {
 
@@ -60,6 +62,18 @@ struct Avx512Words {
   static Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
   static Floats fnma(Floats a, Floats b, Floats c) { return _mm512_fnmadd_ps(a, b, c); }
   static void store(float* p, Floats v) { _mm512_storeu_ps(p, v); }
+
+  static Ints add32(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
+  static Ints mul32(Ints a, Ints b) { return _mm512_mullo_epi32(a, b); }
+  static Ints shift_left32(Ints v, unsigned n) { return _mm512_slli_epi32(v, n); }
+  static Ints shift_left16(Ints v, unsigned n) { return _mm512_slli_epi16(v, n); }
+  static Ints dot16(Ints sum, Ints a, Ints b) { return _mm512_dpwssd_epi32(sum, a, b); }
+  static void neighbours(const std::byte* p, std::byte* to) { avx2::store_neighbours(p, to); }
+  static Ints mul16(Ints a, Ints b) { return _mm512_mullo_epi16(a, b); }
+  static Ints subtract16(Ints a, Ints b) { return _mm512_sub_epi16(a, b); }
+  static Ints shift_right16(Ints v, unsigned n) { return _mm512_srli_epi16(v, n); }
+  static Ints shift_right16_signed(Ints v, unsigned n) { return _mm512_srai_epi16(v, n); }
+  static Ints both(Ints a, Ints b) { return _mm512_and_si512(a, b); }
 };
 
 }  // namespace

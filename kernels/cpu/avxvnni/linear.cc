@@ -1,5 +1,6 @@
 #include <immintrin.h>
 
+#include "kernels/cpu/avx2/vector.h"
 #include "kernels/cpu/x16_product.h"
 
 namespace ll {
@@ -54,6 +55,12 @@ struct AvxVnniWords {
   static Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
   static Floats fnma(Floats a, Floats b, Floats c) { return _mm256_fnmadd_ps(a, b, c); }
   static void store(float* p, Floats v) { _mm256_storeu_ps(p, v); }
+
+  static Ints add32(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
+  static Ints mul32(Ints a, Ints b) { return _mm256_mullo_epi32(a, b); }
+  static Ints shift_left32(Ints v, int n) { return _mm256_slli_epi32(v, n); }
+  static Ints dot16(Ints sum, Ints a, Ints b) { return _mm256_dpwssd_avx_epi32(sum, a, b); }
+  static void neighbours(const std::byte* p, std::byte* to) { avx2::store_neighbours(p, to); }
 };
 
 }  // namespace
