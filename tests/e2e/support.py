@@ -1,4 +1,5 @@
 """What the end-to-end tests share: running the programs, safetensors and GGUF files, small random models."""
+import functools
 import json
 import os
 import pathlib
@@ -29,6 +30,17 @@ def run(program, *args, stdin=None, expect=0, timeout=600, env=None):
         raise AssertionError(f"{' '.join(command)}\nexit {done.returncode}, expected {expect}\n"
                              f"{done.stdout.decode(errors='replace')[-2000:]}{done.stderr.decode(errors='replace')[-2000:]}")
     return done
+
+
+@functools.cache
+def best_isa():
+    return json.loads(run("llrt", "doctor", "--json").stdout)["machine"]["best_isa"]
+
+
+def bf16_levels(bound, rounded=2e-2):
+    """[(level, largest relative L2 of logits)] for bf16 weights: the best level here, and the one below where the best rounds
+    tokens to bf16 too."""
+    return [("amx", rounded), ("avx512-vnni", bound)] if best_isa() == "amx" else [(best_isa(), bound)]
 
 
 class Case(unittest.TestCase):
