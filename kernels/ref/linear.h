@@ -33,6 +33,7 @@ constexpr int64_t linear_panel_bytes(int64_t k) {
   const int64_t rows = 2 * 4 * 16 * k, unpacked = 8 * 40 * k < kL2 ? 8 * 40 * k : kL2;
   return rows > unpacked ? rows : unpacked;
 }
+constexpr int64_t linear_scratch_bytes(int64_t k) { return 2 * 4 * 16 * kLinearChunk + linear_panel_bytes(k); }
 // Behind that, where bf16 weights meet f32 tokens: a chunk of tokens that the level rounds to bf16, rows of a multiple
 // of 32. The chunk is a multiple of 64 tokens, of 4 MB or less where that is more than 64.
 constexpr int64_t linear_bf16_row_bytes(int64_t k) { return (k + 31) / 32 * 64; }
@@ -42,7 +43,6 @@ constexpr int64_t linear_bf16_chunk(int64_t k) {
 constexpr int64_t linear_bf16_bytes(int64_t tokens, int64_t k) {
   return std::min(tokens, linear_bf16_chunk(k)) * linear_bf16_row_bytes(k) + 64;  // 64: stores of whole registers
 }
-constexpr int64_t linear_scratch_bytes(int64_t k) { return 2 * 4 * 16 * kLinearChunk + linear_panel_bytes(k); }
 
 // Where a launch that passed its check has its operands.
 struct LinearRoles {

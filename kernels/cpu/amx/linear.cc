@@ -1,23 +1,12 @@
 // AVX-512 words and, for prompts, tiles. Up to 15 tokens left over take the AVX-512 way: the bits are the same.
+#include "kernels/cpu/amx/tile_config.h"
 #include "kernels/cpu/avx512/words.h"
 #include "kernels/cpu/x16_product.h"
 
 namespace ll {
 namespace {
 
-// What LDTILECFG reads (palette 1: eight tiles of up to 16 rows of 64 bytes).
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-};
-static_assert(sizeof(TileConfig) == 64);
-
 struct AmxWords : Avx512Words {
-  // GCC's words for loads of tiles do not say that they read memory.
-  static void memory_is_written(const void* p) { asm volatile("" : : "r"(p) : "memory"); }
-
   // Tiles 0-3 hold sums, 4 and 5 tokens, 6 and 7 weights.
   static void tiles_begin(int k) {
     TileConfig config;

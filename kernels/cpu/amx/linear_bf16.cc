@@ -1,18 +1,10 @@
 // f32 tokens at the level of tiles: those that meet bf16 weights are rounded to bf16 and multiplied by TDPBF16PS.
+#include "kernels/cpu/amx/tile_config.h"
 #include "kernels/cpu/avx512/words.h"
 #include "kernels/cpu/bf16_product.h"
 
 namespace ll {
 namespace {
-
-// What LDTILECFG reads (palette 1: eight tiles of up to 16 rows of 64 bytes).
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-};
-static_assert(sizeof(TileConfig) == 64);
 
 struct AmxBf16Words : Avx512Words {
   static Ints round_pairs(const float* p) {
@@ -23,9 +15,6 @@ struct AmxBf16Words : Avx512Words {
     return _mm512_permutex2var_epi16(low, _mm512_load_si512(kUpperHalves), high);
   }
   static Ints pick(Ints a, Ints index, Ints b) { return _mm512_permutex2var_epi32(a, index, b); }
-
-  // GCC's words for loads of tiles do not say that they read memory.
-  static void memory_is_written(const void* p) { asm volatile("" : : "r"(p) : "memory"); }
 
   // Tiles 0-3 hold sums, 4 weights, 5-7 tokens.
   static void tiles_begin(int rows, int tokens) {
