@@ -96,6 +96,24 @@ Json needs(const Plan& plan, const Machine& machine) {
           {"fits_in_available_memory", available == 0 || total <= available}};
 }
 
+// Where the plan's weights lie now, on machines where that matters.
+void add_cached_weights(const Plan& plan, const Machine& machine, Json& json) {
+  const std::byte *begin = nullptr, *end = nullptr;
+  for (const PlanTensor& t : plan.tensors) {
+    if (t.data == nullptr) continue;
+    begin = begin == nullptr ? t.data : std::min(begin, t.data);
+    end = std::max(end, t.data + t.bytes);
+  }
+  if (machine.nodes.empty() || begin == nullptr) return;
+  const CachedPages cached = cached_pages({begin, end}, plan.file);
+  if (cached.error != 0) json["cached_weights"] = fmt::format("unknown: {}", strerror(cached.error));
+  if (cached.error == 0 && cached.parts.empty()) json["cached_weights"] = nullptr;
+  for (const auto& [node, part] : cached.parts) {
+    const double bytes = part * static_cast<double>(end - begin);
+    json["cached_weights"].push_back({{"node", node}, {"about_bytes", static_cast<uint64_t>(bytes)}});
+  }
+}
+
 struct Gpus {
   std::shared_ptr<cuda::Driver> driver;  // null: none, for `reason`
   std::string reason;
@@ -204,6 +222,7 @@ llrt_status llrt_doctor(const char* plan_path, char** json) {
     if (plan_path != nullptr) {
       TRY_ASSIGN(ValidatedPlan plan, open_plan(plan_path));
       facts["plan"] = needs(*plan, machine);
+      add_cached_weights(*plan, machine, facts["plan"]);
       if (plan->has(Backend::kGpu)) {
         plan.select(Backend::kGpu);
         facts["plan"]["gpu"] = gpu_needs(*plan, gpus);

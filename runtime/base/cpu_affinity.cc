@@ -4,7 +4,7 @@
 
 namespace ll {
 
-CpuSet::CpuSet() : words_(kMaxCpus / CPU_SETSIZE) { CPU_ZERO_S(bytes(), words_.data()); }
+CpuSet::CpuSet() { CPU_ZERO_S(bytes(), words_.data()); }
 
 CpuSet::CpuSet(std::span<const int> cpus) : CpuSet() {
   for (const int cpu : cpus) {

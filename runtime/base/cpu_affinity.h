@@ -3,6 +3,7 @@
 
 #include <sched.h>
 
+#include <array>
 #include <span>
 #include <vector>
 
@@ -28,7 +29,7 @@ class CpuSet {
  private:
   size_t bytes() const { return words_.size() * sizeof(cpu_set_t); }
 
-  std::vector<cpu_set_t> words_;
+  std::array<cpu_set_t, kMaxCpus / CPU_SETSIZE> words_;
 };
 
 // While it lives the calling thread runs on `cpus` alone, as do threads that it starts, which stay there; then it runs

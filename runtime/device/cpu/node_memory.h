@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <span>
 
 #include "runtime/base/cpu_affinity.h"
@@ -21,6 +22,15 @@ struct MemoryPolicy {
   int error = 0;     // the errno for which it is unknown
 };
 MemoryPolicy memory_policy_of_this_thread();
+
+struct CachedPages {
+  std::map<int, double> parts;  // by node, of all pages; in sum at most 1, the rest is not in memory
+  int error = 0;                // the errno for which it is unknown; EACCES too where `file` is somebody else's
+};
+// On which nodes those pages of a mapping of the open `file` lie that are cached, estimated from kSampledPages of them
+// at most. Reads nothing from the disk.
+inline constexpr size_t kSampledPages = 1024;
+CachedPages cached_pages(std::span<const std::byte> mapping, int file);
 
 // While it lives the calling thread and those it starts run on the shares' CPUs, and what they touch first, files that
 // are not cached among it, lies on the shares' nodes: on several in turn, unless the thread came with a policy. For

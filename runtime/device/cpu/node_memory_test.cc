@@ -1,5 +1,6 @@
 #include "runtime/device/cpu/node_memory.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/mempolicy.h>
 #include <sys/mman.h>
@@ -8,8 +9,11 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
+#include "runtime/base/mapped_file.h"
 #include "runtime/device/cpu/anonymous_memory.h"
 
 namespace ll {
@@ -73,6 +77,32 @@ TEST_F(NodeMemory, NodesThatAreNotThereAreRefused) {
   const int nodes[] = {1000, 1001};
   EXPECT_EQ(place_memory(part(0, kPage), nodes), EINVAL);
   EXPECT_EQ(mode_of(memory_.data()), MPOL_DEFAULT);
+}
+
+TEST_F(NodeMemory, PagesOfAFileThatWasJustWrittenAreCached) {
+  const std::string path = testing::TempDir() + "node_memory_" + std::to_string(getpid());
+  std::ofstream(path) << std::string(3 * kSampledPages * kPage, 'x');
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const auto file = MappedFile::open(path);
+  std::filesystem::remove(path);
+  ASSERT_TRUE(file);
+  const CachedPages found = cached_pages(file->bytes(), fd);
+  const CachedPages part = cached_pages(file->bytes().subspan(100, 5 * kPage), fd);
+  const CachedPages nothing = cached_pages({}, fd);
+  close(fd);
+  EXPECT_EQ(cached_pages(file->bytes(), fd).error, EBADF);
+  if (found.error != 0) GTEST_SKIP() << "the system does not tell where pages lie: " << strerror(found.error);
+  double all = 0;
+  for (const auto& [node, fraction] : found.parts) {
+    EXPECT_GE(node, 0);
+    EXPECT_GT(fraction, 0);
+    all += fraction;
+  }
+  EXPECT_GT(all, 0.5);
+  EXPECT_LE(all, 1.001);
+  EXPECT_FALSE(part.parts.empty());
+  EXPECT_TRUE(nothing.parts.empty());
+  EXPECT_EQ(nothing.error, 0);
 }
 
 TEST_F(NodeMemory, ThePolicyOfALoadEndsWithIt) {

@@ -10,11 +10,13 @@
 //   one node   all memory that is ours is asked for there, and taken elsewhere when the node is full.
 //   several    What one thread owns (its scratch, its range of every weight: the same panels in every step) lies where
 //              that thread first touches it. What all threads read (KV pages, arena, logits) goes to the nodes in turn,
-//              so that no node's memory is the one that all wait for.
+//              so that no node's memory is the one that all wait for. Huge pages go whole: the first 2 MB of a layer's
+//              keys lie on one node, which is little beside the weights as long as it is all there is.
 //
 // The hardest case: weights are pages of the plan's file in the system's page cache. They lie where whoever first read
 // or wrote the file ran, other processes use them too, and no policy moves them: only a file that was not cached is
-// read to where its threads are. A copy for each node would be local always and take the memory twice: not done.
+// read to where its threads are; `llrt doctor PLAN` says where it lies. A copy for each node would be local always and
+// take the memory twice: not done.
 #pragma once
 
 #include <optional>
