@@ -22,7 +22,9 @@ std::string facts(const Plan& plan, const DeviceInfo& device) {
   nlohmann::ordered_json shares = nlohmann::ordered_json::array();
   for (const NodeShare& s : device.shares)
     shares.push_back({{"node", s.node}, {"threads", s.threads}, {"cpus", s.cpus}});
-  if (!shares.empty()) json["device"]["numa"] = {{"shares", shares}, {"memory", device.memory_placement}};
+  if (!shares.empty())
+    json["device"]["numa"] = {
+        {"shares", shares}, {"threads", device.thread_placement}, {"memory", device.memory_placement}};
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 

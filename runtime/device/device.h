@@ -39,7 +39,9 @@ struct DeviceInfo {
   bool kv_on_demand = false;   // pages of the KV pool take memory when first written, not when the device is opened
   uint32_t token_tile = 1;     // tokens that products take together: a step of more takes as long as the next multiple
   std::vector<NodeShare> shares{};  // NUMA nodes of the threads; empty: nothing is placed
-  std::string memory_placement{};   // with shares: where memory of the device's own lies, and if elsewhere, why
+  // With shares: whether the system keeps the threads there, and where memory of the device's own lies; if not as
+  // wanted, why.
+  std::string thread_placement{}, memory_placement{};
 };
 
 // Page `from` of every layer's KV cache to page `to`; both below Plan::pages.

@@ -148,7 +148,9 @@ Status serve(const ServeOptions& options) {
         json.integer("max_batch", (**loaded.plan).max_batch).integer("threads", loaded.engine->device().threads);
         const DeviceInfo device = loaded.engine->device();
         if (!device.shares.empty()) {
-          json.string("numa", describe(device.shares)).string("numa_memory", device.memory_placement);
+          json.string("numa", describe(device.shares))
+              .string("numa_threads", device.thread_placement)
+              .string("numa_memory", device.memory_placement);
         }
       });
     });

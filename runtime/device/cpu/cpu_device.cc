@@ -132,6 +132,7 @@ class CpuDevice final : public Device {
             .working_bytes = working_.size(),
             .kv_on_demand = true,
             .shares = shares_,
+            .thread_placement = thread_placement_,
             .memory_placement = memory_placement_};
   }
   Result<std::span<const float>> run(size_t program, const Step& step) override;
@@ -151,7 +152,7 @@ class CpuDevice final : public Device {
   bool timed_;
   std::vector<LaunchSums> sums_;  // by program
   std::vector<NodeShare> shares_;
-  std::string memory_placement_;
+  std::string thread_placement_, memory_placement_;
   std::unique_ptr<Team> team_;
   AnonymousMemory kv_, working_;
   // Parts of working_.
@@ -179,7 +180,11 @@ Status CpuDevice::allocate(int threads, std::vector<NodeShare> shares) {
   logits_ = working_.data() + layout.logits;
   for (const uint64_t offset : layout.inputs) inputs_.push_back(working_.data() + offset);
   for (const uint64_t offset : layout.scratch) scratch_.push_back(working_.data() + offset);
-  if (!shares_.empty()) memory_placement_ = place_memory_on_nodes(layout);
+  if (shares_.empty()) return {};
+  memory_placement_ = place_memory_on_nodes(layout);
+  const int refused = team_->binding_error();
+  thread_placement_ = refused == 0 ? "on their nodes"
+                                   : fmt::format("anywhere: the system refuses to bind them ({})", strerror(refused));
   return {};
 }
 
