@@ -26,12 +26,14 @@ inline constexpr int64_t kAttentionStep = 4 * kKvPageSize;
 inline constexpr int64_t kAttentionRowsAtOnce = 4;  // query rows whose products share a loaded key or value
 
 // One thread's scratch: queries and sums [kAttentionQueries, row] each, one page of keys by column or of values as f32
-// [kKvPageSize, row], one page of keys by column as the cache holds them (at most two bytes an element; i8 with its
-// scales), weights [kAttentionQueries, kAttentionStep], for i8 those of kAttentionRowsAtOnce queries and a page as 16
-// bits, and one vector of 8 a query.
+// [kKvPageSize, row] (of i8 a step of values), one page of keys by column as the cache holds them (at most two bytes an
+// element; i8 with its scales), weights [kAttentionQueries, kAttentionStep], for i8 those of kAttentionRowsAtOnce
+// queries as 16 bits and the scales of a step's values, [3 + groups + 1, kAttentionStep], and one vector of 8 a query.
 constexpr int64_t attention_scratch_bytes(int64_t head_dim) {
+  const int64_t groups = (head_dim + kKvGroup - 1) / kKvGroup;
   return 4 * ((2 * kAttentionQueries + kKvPageSize + kKvPageSize / 2) * attention_row(head_dim) +
-              kAttentionQueries * (kAttentionStep + 8) + kAttentionRowsAtOnce * kKvPageSize / 2);
+              kAttentionQueries * (kAttentionStep + 8) + kAttentionRowsAtOnce * kAttentionStep / 2 +
+              (groups + 1 + 3) * kAttentionStep);
 }
 
 }  // namespace ll

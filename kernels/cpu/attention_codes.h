@@ -2,9 +2,10 @@
 // that a product takes half of what it takes in floats, and no code becomes a float. Include only from
 // kernels/cpu/attention_pages.h; everything has internal linkage.
 //
-// A query row has one unit for all its elements, a row of weights times scales one for each page and group of kKvGroup
-// elements: the largest magnitude is 32767 units. Sums of a group's products, at most 32 * 32767 * 127, are exact.
-// A row with NaN or infinity has the unit NaN.
+// A query row has one unit for all its elements, of which the largest magnitude is 32767. In a step a row of weights,
+// none above 1, times the scales of a group of kKvGroup elements has the unit of the largest scale times 1 / 32767.
+// Sums of products, at most 32 * 32767 * 127 of a key's group and 128 * 32767 * 127 of a step's values, are exact. A
+// row with NaN or infinity has the unit NaN.
 //
 // Words W of a level, beside those of kernels/cpu/attention_products.h:
 //   Ints                  kLanes of 32 bits, or twice as many of 16
@@ -123,42 +124,82 @@ inline __attribute__((always_inline)) void dot_key_codes(const int16_t* queries,
   }
 }
 
-// A page's weights times the scales of a group in units, kKvPageSize of them, 0 outside [begin, end). Returns the unit.
-inline float code_weights(const float* weights, const float* scales, int64_t begin, int64_t end, int16_t* units) {
-  __m256 x[4];
-  for (int i = 0; i < 4; ++i) x[i] = _mm256_mul_ps(_mm256_loadu_ps(weights + 8 * i), _mm256_loadu_ps(scales + 8 * i));
-  if (begin > 0 || end < kKvPageSize) {
-    for (int i = 0; i < 4; ++i) {
-      const __m256i place = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(8 * i));
-      const __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(begin)), place);
-      const __m256i inside = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(end)), place);
-      x[i] = _mm256_and_ps(x[i], _mm256_castsi256_ps(_mm256_andnot_si256(below, inside)));
-    }
+// Scales of places [begin, end) of a step in units of which the largest magnitude is 32767, as floats; 0 at other
+// places. Returns the unit.
+inline float unit_scales(const float* scales, int64_t begin, int64_t end, float* units) {
+  const __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const auto inside = [&](int64_t j) {
+    const __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(begin - j)), places);
+    return _mm256_andnot_si256(below, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(end - j)), places));
+  };
+  const auto at = [&](int64_t j) {
+    const __m256 all = _mm256_loadu_ps(scales + j);
+    return j >= begin && j + 8 <= end ? all : _mm256_and_ps(all, _mm256_castsi256_ps(inside(j)));
+  };
+  float largest = 0;
+  const int64_t first = begin & ~int64_t{31}, last = (end + 31) & ~int64_t{31};
+  for (int64_t j = first; j < last; j += 32) {
+    const __m256 x[4] = {at(j), at(j + 8), at(j + 16), at(j + 24)};
+    const float most = avx2::largest_magnitude(x);
+    if (!(most <= largest)) largest = most;
+    if (std::isnan(largest)) break;
   }
-  return code_units(x, avx2::largest_magnitude(x), units);
+  const bool usable = largest >= kKvSmallest && largest < std::numeric_limits<float>::infinity();
+  const __m256 inverse = _mm256_set1_ps(usable ? kMostUnits / largest : 0);
+  for (int64_t j = 0; j < kAttentionStep; j += 8) {
+    const bool any = usable && j + 8 > begin && j < end;
+    _mm256_storeu_ps(units + j, any ? _mm256_mul_ps(at(j), inverse) : _mm256_setzero_ps());
+  }
+  if (usable) return largest * (1 / kMostUnits);
+  return largest < kKvSmallest ? 0 : std::numeric_limits<float>::quiet_NaN();
 }
 
-// For kRows query rows r with visible[r]: sums[r][d] = sums[r][d] * corrections[r] + units[r] * sum over places j in
-// [begin, end) of weights[r][j] * values[j][d], for 2 * kLanes elements from d on, of sums no more than `count`, a
-// multiple of 16. begin is even; an odd end takes the place behind it too, whose weights are 0.
+// A page's weights, none above 1, times unit_scales, as 16 bits.
+inline void code_weights(const float* weights, const float* scales, int16_t* codes) {
+  for (int64_t j = 0; j < kKvPageSize; j += 16) {
+    __m256i code[2];
+    for (int64_t i = 0; i < 2; ++i) {
+      code[i] =
+          _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(weights + j + 8 * i), _mm256_loadu_ps(scales + j + 8 * i)));
+    }
+    const __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(code[0], code[1]), 0xd8);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + j), both);
+  }
+}
+
+// Pages of a step's values: rows `bytes` apart.
+struct StepValues {
+  const std::byte* page[kAttentionStep / kKvPageSize];
+  int64_t pages, bytes;
+};
+
+// For kRows query rows r with visible[r]: sums[r][d] = sums[r][d] * corrections[r] + units[r] * sum over the pages'
+// places j in [begin, end) of weights[r][j] * values[j][d], for 2 * kLanes elements from d on, of sums no more than
+// `count`, a multiple of 16. Work on a page asks for part of ahead[page]. begin is even; an odd end takes the place
+// behind it too, whose weights are 0.
 template <class W, int kRows>
-inline __attribute__((always_inline)) void add_value_codes(const std::byte* values, int64_t bytes, int64_t count,
-                                                           const int16_t* weights, int64_t begin, int64_t end,
-                                                           const float* units, const float* corrections,
+inline __attribute__((always_inline)) void add_value_codes(const StepValues& values, Prefetch* ahead, int64_t d,
+                                                           int64_t count, const int16_t* weights, int64_t begin,
+                                                           int64_t end, const float* units, const float* corrections,
                                                            const bool* visible, float* sums, int64_t row) {
   using Ints = typename W::Ints;
   using Floats = typename W::Floats;
   Ints low_sum[kRows], high_sum[kRows];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) low_sum[r] = high_sum[r] = W::int_zeros();
-  for (int64_t j = begin; j < end; j += 2) {
-    Ints low, high;
-    W::pairs(values + j * bytes, values + (j + 1) * bytes, low, high);
+  for (int64_t p = begin / kKvPageSize; p < values.pages; ++p) {
+    const int64_t start = p * kKvPageSize, last = std::min(end - start, kKvPageSize);
+    const std::byte* place = values.page[p] + d;
+    ahead[p].next();
+    for (int64_t j = std::max<int64_t>(begin - start, 0); j < last; j += 2) {
+      Ints low, high;
+      W::pairs(place + j * values.bytes, place + (j + 1) * values.bytes, low, high);
 #pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) {
-      const Ints weight = W::broadcast_ints(weights + r * kKvPageSize + j);
-      low_sum[r] = W::dot(low_sum[r], low, weight);
-      high_sum[r] = W::dot(high_sum[r], high, weight);
+      for (int r = 0; r < kRows; ++r) {
+        const Ints weight = W::broadcast_ints(weights + r * kAttentionStep + start + j);
+        low_sum[r] = W::dot(low_sum[r], low, weight);
+        high_sum[r] = W::dot(high_sum[r], high, weight);
+      }
     }
   }
 #pragma GCC unroll 4

@@ -8,7 +8,7 @@
 //
 // For each query row the arithmetic is fixed: a score is the sum over groups of kKvGroup elements of the group's
 // products, added in order (for i8 exactly, times the group's scale); one online softmax step every kAttentionStep
-// positions; weighted values, added in order of position (for i8 exactly in a page, then page by page). Which rows
+// positions; weighted values, added in order of position (for i8 exactly in a step, then step by step). Which rows
 // share a block changes nothing in it, so results do not depend on batch, chunk or threads.
 //
 // The words W of a level: kernels/cpu/attention_products.h.
@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <numbers>
 #include <type_traits>
 
 #include "kernels/attention.h"
@@ -46,14 +47,16 @@ class Block {
         codes_(kv_.dtype == DType::kI8),
         // Of i8 a group's registers must lie in the row.
         direct_(head_dim_ == row_ && (!codes_ || head_dim_ % kKvGroup == 0)),
-        scale_(static_cast<float>(call.attrs.f64("scale"))),
+        scale_(static_cast<float>(call.attrs.f64("scale") * std::numbers::log2e)),
         queries_(reinterpret_cast<float*>(call.scratch.data())),
         sums_(queries_ + kAttentionQueries * row_),
         page_(sums_ + kAttentionQueries * row_),
         columns_(page_ + kKvPageSize * row_),
         weights_(columns_ + kKvPageSize / 2 * row_),
         weight_codes_(reinterpret_cast<int16_t*>(weights_ + kAttentionQueries * kAttentionStep)),
-        totals_(weights_ + kAttentionQueries * kAttentionStep + kAttentionRowsAtOnce * kKvPageSize / 2) {}
+        value_scales_(weights_ + kAttentionQueries * kAttentionStep + (kAttentionRowsAtOnce / 2 + 3) * kAttentionStep),
+        scale_units_(value_scales_ + (head_dim_ + kKvGroup - 1) / kKvGroup * kAttentionStep),
+        totals_(scale_units_ + kAttentionStep) {}
 
   // Adds query rows of one token, heads [head, head + count), which see positions [first, last].
   void add_token(int64_t token, int64_t head, int64_t count, int64_t first, int64_t last) {
@@ -99,6 +102,10 @@ class Block {
                   });
                 });
       for_rows([&](auto count, int64_t n) { weigh<count>(n, step); });
+      if (codes_) {
+        add_step(pages, values, kv_head, step, first, last);
+        continue;
+      }
       for_pages(step, values, kv_head, kAttentionStep / kKvPageSize,
                 (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes) * groups,
                 [&](const std::byte* rows, int64_t start, int64_t begin, int64_t end, Prefetch& ahead) {
@@ -146,26 +153,50 @@ class Block {
   // Calls work(values) with rows [begin, end) of a page; other rows may hold anything.
   template <class F>
   void with_values(const std::byte* rows, int64_t begin, int64_t end, F work) {
-    const int64_t scales = kv_scales_offset(head_dim_);
-    if (codes_) words_by_column(rows, bytes_, scales / 4, bytes_ / 4, 0, kKvPageSize, columns_);
-    const float* by_column = columns_ + scales / 4 * kKvPageSize;
     if (direct_) {
       if (kv_.dtype == DType::kF32) return work(FloatValues{rows, bytes_});
-      if (kv_.dtype == DType::kF16) return work(HalfValues{rows, bytes_});
-      return work(CodeValues{rows, bytes_, by_column});
+      return work(HalfValues{rows, bytes_});
     }
-    const auto padded = reinterpret_cast<std::byte*>(page_);
-    const int64_t distance = 4 * row_;
     for (int64_t j = begin; j < end; ++j) {
-      if (codes_) {
-        std::copy_n(rows + j * bytes_, head_dim_, padded + j * distance);
-        std::fill(padded + j * distance + head_dim_, padded + (j + 1) * distance, std::byte{0});
-      } else {
-        avx2::load_row(kv_.dtype, rows + j * bytes_, head_dim_, row_, page_ + j * row_);
+      avx2::load_row(kv_.dtype, rows + j * bytes_, head_dim_, row_, page_ + j * row_);
+    }
+    work(FloatValues{reinterpret_cast<const std::byte*>(page_), 4 * row_});
+  }
+
+  // i8: adds the values of a step from plane `index` of its pages, and asks for planes `next` of the step after it.
+  void add_step(const int32_t* pages, int64_t index, int64_t next, int64_t step, int64_t first, int64_t last) {
+    constexpr int64_t kPages = kAttentionStep / kKvPageSize;
+    const int64_t begin = std::max(step, first) / kKvPageSize * kKvPageSize - step;
+    const int64_t end = std::min(last + 1 - step, kAttentionStep),
+                  groups = (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes);
+    const int64_t rows_of = (size_ + kAttentionRowsAtOnce - 1) / kAttentionRowsAtOnce;
+    const int64_t scales = kv_scales_offset(head_dim_) / 4;
+    StepValues values = {{}, (end + kKvPageSize - 1) / kKvPageSize, direct_ ? bytes_ : row_};
+    Prefetch ahead[kPages] = {};
+    for (int64_t p = begin / kKvPageSize; p < values.pages; ++p) {
+      const int64_t page = step / kKvPageSize + p, start = p * kKvPageSize, count = std::min(end - start, kKvPageSize);
+      const std::byte* rows = plane(pages[page], index);
+      words_by_column(rows, bytes_, scales, bytes_ / 4, 0, kKvPageSize, value_scales_ - scales * kAttentionStep + start,
+                      kAttentionStep);
+      values.page[p] = rows;
+      if (!direct_) values.page[p] = pad(rows, count, start);
+      if (page + kPages <= last / kKvPageSize) {
+        ahead[p] = Prefetch(plane(pages[page + kPages], next), kKvPageSize * bytes_, groups * rows_of);
       }
     }
-    if (codes_) return work(CodeValues{padded, distance, by_column});
-    work(FloatValues{padded, distance});
+    for_rows([&](auto count, int64_t n) { accumulate_codes<count>(n, values, step, ahead); });
+    for (Prefetch& a : ahead) a.rest();
+  }
+
+  // A page's first `count` values in rows of row_ bytes, zeros behind their elements and up to an even count.
+  const std::byte* pad(const std::byte* rows, int64_t count, int64_t start) {
+    std::byte* const padded = reinterpret_cast<std::byte*>(page_) + start * row_;
+    for (int64_t j = 0; j < count; ++j) {
+      std::copy_n(rows + j * bytes_, head_dim_, padded + j * row_);
+      std::fill(padded + j * row_ + head_dim_, padded + (j + 1) * row_, std::byte{0});
+    }
+    if (count % 2 != 0) std::fill(padded + count * row_, padded + (count + 1) * row_, std::byte{0});
+    return padded;
   }
 
   // The places of `size` from position `start` on which query row n sees.
@@ -195,13 +226,14 @@ class Block {
     }
   }
 
-  // Turns the scores of a step into weights against the largest score so far. Places a row does not see get weight 0
-  // from a score of -infinity, whatever lies there.
+  // Turns the scores of a step into weights against the largest score so far (of i8: of the step). Places a row does
+  // not see get weight 0, or nearly, from a score of -infinity, whatever lies there.
   template <int kRows>
   [[gnu::noinline]] void weigh(int64_t n, int64_t start) {
     const __m256 none = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
     const __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    float change[4] = {};
+    alignas(32) float change[8] = {};  // of the largest score; of i8, from it to the step's
+    float base[kRows] = {};            // whose weight is 1
     for (int i = 0; i < kRows; ++i) {
       const int64_t begin = begin_of(n + i, start, kAttentionStep), end = end_of(n + i, start, kAttentionStep);
       if (begin >= end) continue;
@@ -218,55 +250,70 @@ class Block {
         top = _mm256_max_ps(top, s);
         _mm256_store_ps(weights + j, s);
       }
-      const float largest = std::max(largest_[n + i], avx2::max_lanes(top));
+      const float of_step = avx2::max_lanes(top), largest = std::max(largest_[n + i], of_step);
       change[i] = largest_[n + i] - largest;
-      largest_[n + i] = largest;
+      largest_[n + i] = base[i] = largest;
+      if (codes_ && of_step > -std::numeric_limits<float>::infinity()) {
+        base[i] = of_step;
+        change[4 + i] = of_step - largest;
+      }
     }
-    const __m128 changes = _mm_setr_ps(change[0], change[1], change[2], change[3]);
     alignas(32) float corrections[8];
-    _mm256_store_ps(corrections, avx2::exp(_mm256_castps128_ps256(changes)));
+    _mm256_store_ps(corrections, avx2::exp2_below(_mm256_load_ps(change)));
     for (int i = 0; i < kRows; ++i) {
-      correction_[n + i] = corrections[i];
+      correction_[n + i] = corrections[i], factor_[n + i] = corrections[4 + i];
       const int64_t begin = begin_of(n + i, start, kAttentionStep), end = end_of(n + i, start, kAttentionStep);
-      const __m256 most = _mm256_set1_ps(largest_[n + i]);
+      const __m256 most = _mm256_set1_ps(base[i]);
       float* weights = weights_ + (n + i) * kAttentionStep;
       __m256 added = _mm256_setzero_ps();
       for (int64_t j = begin & ~int64_t{7}; j < end; j += 8) {
-        const __m256 w = avx2::exp(_mm256_sub_ps(_mm256_load_ps(weights + j), most));
+        const __m256 w = avx2::exp2_below(_mm256_sub_ps(_mm256_load_ps(weights + j), most));
         _mm256_store_ps(weights + j, w);
         added = _mm256_add_ps(added, w);
       }
       float* totals = totals_ + 8 * (n + i);
+      added = _mm256_mul_ps(added, _mm256_set1_ps(factor_[n + i]));
       _mm256_store_ps(totals, _mm256_fmadd_ps(_mm256_load_ps(totals), _mm256_set1_ps(corrections[i]), added));
     }
   }
 
-  // A place that a row does not see has weight 0 there: codes are finite, whatever they are.
+  // A place that a row does not see has the scale 0 and so the weight 0 there: codes are finite, whatever they are.
   template <int kRows>
-  [[gnu::noinline]] void accumulate(int64_t n, const CodeValues& values, int64_t start, Prefetch& ahead) {
-    int64_t begin[kRows], end[kRows], first = kKvPageSize, last = 0;
+  [[gnu::noinline]] void accumulate_codes(int64_t n, const StepValues& values, int64_t step, Prefetch* ahead) {
+    int64_t begin[kRows], end[kRows], first = kAttentionStep, last = 0;
     bool visible[kRows];
     for (int r = 0; r < kRows; ++r) {
-      begin[r] = begin_of(n + r, start, kKvPageSize), end[r] = end_of(n + r, start, kKvPageSize);
+      begin[r] = begin_of(n + r, step, kAttentionStep), end[r] = end_of(n + r, step, kAttentionStep);
       visible[r] = begin[r] < end[r];
       if (visible[r]) first = std::min(first, begin[r]), last = std::max(last, end[r]);
     }
-    const float* weights = weights_ + n * kAttentionStep + start % kAttentionStep;
+    if (first >= last) return;
+    for (int r = 0; r < kRows; ++r) {
+      float* weights = weights_ + (n + r) * kAttentionStep;
+      const int64_t seen = visible[r] ? begin[r] & ~int64_t{7} : kAttentionStep;
+      const int64_t seen_end = visible[r] ? (end[r] + 7) & ~int64_t{7} : kAttentionStep;
+      std::fill(weights + (first & ~(kKvPageSize - 1)), weights + std::max(first & ~(kKvPageSize - 1), seen), 0.0f);
+      std::fill(weights + seen_end, weights + std::max((last + kKvPageSize - 1) & ~(kKvPageSize - 1), seen_end), 0.0f);
+    }
     for (int64_t group = 0; group < row_; group += kKvGroup) {
-      const float* scales = values.scales + std::min(group, head_dim_ - 1) / kKvGroup * kKvPageSize;
-      float units[kRows];
+      const float* scales = value_scales_ + std::min(group, head_dim_ - 1) / kKvGroup * kAttentionStep;
+      float units[kRows] = {}, unit = 0;
+      int of = -1;  // the row whose places scale_units_ has
       for (int r = 0; r < kRows; ++r) {
-        int16_t* codes = weight_codes_ + r * kKvPageSize;
-        units[r] = code_weights(weights + r * kAttentionStep, scales, begin[r], end[r], codes);
+        if (visible[r] && (of < 0 || begin[of] != begin[r] || end[of] != end[r])) {
+          unit = unit_scales(scales, begin[r], end[r], scale_units_);
+          of = r;
+        }
+        units[r] = unit * factor_[n + r];
+        for (int64_t j = first & ~(kKvPageSize - 1); j < last; j += kKvPageSize) {
+          code_weights(weights_ + (n + r) * kAttentionStep + j, scale_units_ + j,
+                       weight_codes_ + r * kAttentionStep + j);
+        }
       }
       for (int64_t d = group; d < std::min(row_, group + kKvGroup); d += 2 * W::kLanes) {
-        ahead.next();
-        add_value_codes<W, kRows>(values.rows + d, values.bytes, row_ - d, weight_codes_, first & ~int64_t{1}, last,
-                                  units, correction_ + n, visible, sums_ + n * row_ + d, row_);
+        add_value_codes<W, kRows>(values, ahead, d, row_ - d, weight_codes_, first & ~int64_t{1}, last, units,
+                                  correction_ + n, visible, sums_ + n * row_ + d, row_);
       }
-    }
-    for (int r = 0; r < kRows; ++r) {
-      if (visible[r]) correction_[n + r] = 1;
     }
   }
 
@@ -333,10 +380,11 @@ class Block {
   float scale_;
   float *queries_, *sums_, *page_, *columns_, *weights_;  // scratch: kernels/attention.h
   int16_t* weight_codes_;
-  float* totals_;
+  float *value_scales_, *scale_units_, *totals_;
   int64_t size_ = 0;  // query rows in the block
   int64_t token_[kAttentionQueries], head_[kAttentionQueries], first_[kAttentionQueries], last_[kAttentionQueries];
   float scales_[kAttentionQueries], largest_[kAttentionQueries], correction_[kAttentionQueries];
+  float factor_[kAttentionQueries];  // of i8: what a weight of 1 in this step is of one against the largest so far
 };
 
 template <class W>

@@ -56,12 +56,6 @@ struct HalfValues {
     return W::halves(reinterpret_cast<const uint16_t*>(row) + d);
   }
 };
-struct CodeValues {
-  const std::byte* rows;
-  int64_t bytes;
-  const float* scales;  // [groups, kKvPageSize]
-};
-
 // scores[r * kAttentionStep + j ..] = dot products of query r with kVectors registers of keys from j on.
 template <class W, int kRows, int kVectors, class P>
 inline __attribute__((always_inline)) void dot_keys(const float* queries, int64_t row, int64_t head_dim, const P& keys,
@@ -108,6 +102,7 @@ inline __attribute__((always_inline)) void dot_keys(const float* queries, int64_
 // hardware does not see them coming.
 class Prefetch {
  public:
+  Prefetch() : Prefetch(nullptr, 0, 1) {}
   // The plane (null: nothing), in about so many parts.
   Prefetch(const std::byte* plane, int64_t bytes, int64_t parts)
       : at_(plane), end_(plane == nullptr ? nullptr : plane + bytes), part_((bytes / kLine / parts + 1) * kLine) {}

@@ -15,13 +15,14 @@
 namespace ll {
 namespace {
 
-// columns[c][j] = 4-byte word c of row j, for words [first, count) of rows [begin, end). begin and end are multiples of
-// 8, rows lie `bytes` apart. Up to 3 words before them may be written as well.
+// columns[c * distance + j] = 4-byte word c of row j, for words [first, count) of rows [begin, end). begin and end are
+// multiples of 8, rows lie `bytes` apart. Up to 3 words before them may be written as well.
 [[gnu::noinline]] inline void words_by_column(const std::byte* rows, int64_t bytes, int64_t first, int64_t count,
-                                              int64_t begin, int64_t end, float* columns) {
+                                              int64_t begin, int64_t end, float* columns,
+                                              int64_t distance = kKvPageSize) {
   if (count < 4) {
     for (int64_t c = first; c < count; ++c) {
-      for (int64_t j = begin; j < end; ++j) std::memcpy(columns + c * kKvPageSize + j, rows + j * bytes + 4 * c, 4);
+      for (int64_t j = begin; j < end; ++j) std::memcpy(columns + c * distance + j, rows + j * bytes + 4 * c, 4);
     }
     return;
   }
@@ -39,11 +40,11 @@ namespace {
                     b = _mm256_castps_pd(_mm256_unpackhi_ps(both[0], both[1])),
                     d = _mm256_castps_pd(_mm256_unpacklo_ps(both[2], both[3])),
                     e = _mm256_castps_pd(_mm256_unpackhi_ps(both[2], both[3]));
-      float* out = columns + c * kKvPageSize + j;
+      float* out = columns + c * distance + j;
       _mm256_store_ps(out, _mm256_castpd_ps(_mm256_unpacklo_pd(a, d)));
-      _mm256_store_ps(out + kKvPageSize, _mm256_castpd_ps(_mm256_unpackhi_pd(a, d)));
-      _mm256_store_ps(out + 2 * kKvPageSize, _mm256_castpd_ps(_mm256_unpacklo_pd(b, e)));
-      _mm256_store_ps(out + 3 * kKvPageSize, _mm256_castpd_ps(_mm256_unpackhi_pd(b, e)));
+      _mm256_store_ps(out + distance, _mm256_castpd_ps(_mm256_unpackhi_pd(a, d)));
+      _mm256_store_ps(out + 2 * distance, _mm256_castpd_ps(_mm256_unpacklo_pd(b, e)));
+      _mm256_store_ps(out + 3 * distance, _mm256_castpd_ps(_mm256_unpackhi_pd(b, e)));
     };
     for (int64_t c = first; c + 4 <= count; c += 4) four(c);
     if ((count - first) % 4 != 0) four(count - 4);  // overlaps the one before

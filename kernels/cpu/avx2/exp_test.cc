@@ -44,6 +44,30 @@ TEST(Avx2Exp, Ends) {
   EXPECT_TRUE(std::isnan(exp_of(std::numeric_limits<float>::quiet_NaN())));
 }
 
+float exp2_below_of(float x) { return _mm256_cvtss_f32(exp2_below(_mm256_set1_ps(x))); }
+
+TEST(Avx2Exp2Below, RelativeErrorIsBounded) {
+  if (best_isa() < Isa::kAvx2) GTEST_SKIP() << "this machine lacks avx2";
+  double worst = 0;
+  // Every 509th float of [-125, 0].
+  for (uint32_t bits = 0; bits <= std::bit_cast<uint32_t>(125.0f); bits += 509) {
+    const float x = std::bit_cast<float>(bits | 0x80000000u);
+    const double want = std::exp2(static_cast<double>(x));
+    worst = std::max(worst, std::fabs(exp2_below_of(x) - want) / want);
+  }
+  EXPECT_LE(worst, 0x1p-23);
+}
+
+TEST(Avx2Exp2Below, Ends) {
+  if (best_isa() < Isa::kAvx2) GTEST_SKIP() << "this machine lacks avx2";
+  EXPECT_EQ(exp2_below_of(0.0f), 1.0f);
+  EXPECT_EQ(exp2_below_of(-0.0f), 1.0f);
+  EXPECT_EQ(exp2_below_of(-1.0f), 0.5f);
+  EXPECT_EQ(exp2_below_of(-300.0f), 0x1p-125f);
+  EXPECT_EQ(exp2_below_of(-std::numeric_limits<float>::infinity()), 0x1p-125f);
+  EXPECT_TRUE(std::isnan(exp2_below_of(std::numeric_limits<float>::quiet_NaN())));
+}
+
 }  // namespace
 }  // namespace ll::avx2
 #pragma GCC pop_options
