@@ -181,16 +181,16 @@ struct PlainTileWords : PlainWords<16> {
   static void tiles_begin(int) {}
   static void tiles_end() {}
 
-  template <int kK>
-  static void tile_products(const std::byte* x, const std::byte* w, int n, int32_t* out) {
+  template <class Between>
+  static void tile_products(const std::byte* x, const std::byte* w, int n, int32_t* out, const Between& between) {
     for (int g = 0; g < n; ++g) {
+      between(g);
       for (int t = 0; t < 16; ++t) {
         for (int r = 0; r < 16; ++r) {
           int sum = 0;
-          for (int i = 0; i < kK; ++i) {
-            const auto code = static_cast<int8_t>(w[g * kK * 16 + i / 4 * 64 + 4 * r + i % 4]);
-            const int j = g * kK + i;
-            sum += static_cast<int8_t>(x[j / 32 * 512 + 32 * t + j % 32]) * code;
+          for (int i = 0; i < 32; ++i) {
+            const auto code = static_cast<int8_t>(w[512 * g + i / 4 * 64 + 4 * r + i % 4]);
+            sum += static_cast<int8_t>(x[512 * g + 32 * t + i]) * code;
           }
           out[256 * g + 16 * t + r] = sum;
         }

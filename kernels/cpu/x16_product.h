@@ -23,11 +23,11 @@
 //   mul16(a, b), subtract16(a, b), shift_right16(v, n) unsigned, shift_right16_signed(v, n), both(a, b) their common
 //   bits
 // and of a level with tiles (kLanes 16):
-//   tiles_begin(k), tiles_end()   this thread multiplies tiles of k (16, 32 or 64) from here to there
-//   tile_products<k>(x, w, n, out)
-//                                 out[g][t][r] = sum over i < k of x[j / 32][t][j % 32] * w[g][i / 4][r][i % 4],
-//                                 j = g * k + i, all signed bytes, x int8[n * k / 32][16][32], out int32[n][16][16],
-//                                 t, r < 16, g < n
+//   tiles_begin(k), tiles_end()   this thread multiplies tiles of k (32 or 64) from here to there
+//   tile_products(x, w, n, out, between)
+//                                 tiles of 32 k: out[g][t][r] = sum over i < 32 of x[g][t][i] * w[g][i / 4][r][i % 4],
+//                                 all signed bytes, out int32[n][16][16], t, r < 16, g < n; meanwhile calls between(0)
+//                                 .. between(n - 1)
 //   block_products<pieces, tiles>(x, w, out, between)
 //                                 tiles of 64 k: out[i][p][t][r] = sum over j < 256 of x[i][j / 64][t][j % 64] *
 //                                 w[j / 64][p][j % 64 / 4][r][j % 4], out int32[tiles][pieces][16][16]; meanwhile calls
@@ -285,47 +285,69 @@ struct X16Tokens {
 };
 
 // Unpacked panels times one or two tiles of 16 tokens: eight sub-blocks of the tokens meet all panels while they are in
-// the L1 cache. The products of a panel's eight sub-blocks with a tile are one batch; the vector unit then scales and
-// adds them up as x16_dot does.
+// the L1 cache. A panel's eight sub-blocks with a tile are one batch of products; while the tile unit works on them,
+// the vector unit scales and adds up the sums of the batch before, two tokens for each sub-block, as x16_dot does.
 template <class W, X16Format F>
 void x16_tiles(const std::byte* unpacked, int64_t panels, int64_t k, const DotTokens& x, int64_t tokens, float* out) {
   using Floats = typename W::Floats;
   static_assert(W::kLanes == 16 && F.group == 0);
-  constexpr int kBatch = 8;
-  X16Tokens part_of_x;
+  constexpr int kBatch = 8, kTokensAStep = 16 / kBatch;
+  X16Tokens part_of_x[2];  // a batch may be added up while the next sub-blocks' tokens are there
+  alignas(64) int32_t sums[2][kBatch][16][16];
+  struct Batch {
+    int64_t first, panel, tile;  // sub-block
+    int subs, turn;
+  };
+  Batch before = {0, 0, 0, 0, 0};
+  const auto of_panel = [&](int64_t p) {
+    return X16Unpacked<F>(const_cast<std::byte*>(unpacked) + p * X16Unpacked<F>::bytes(k), k);
+  };
+  // Adds up tokens 2 * step and 2 * step + 1 of a batch with kSubs sub-blocks; 0: with of.subs.
+  const auto add = [&]<int kSubs>(const Batch& of, int step) __attribute__((always_inline)) {
+    const int subs = kSubs > 0 ? kSubs : of.subs;
+    const X16Unpacked<F> w = of_panel(of.panel);
+    const X16Tokens& tokens_of = part_of_x[of.first / kBatch % 2];
+    Floats d[kBatch];
+    for (int s = 0; s < subs; ++s) d[s] = W::load_floats(w.scale + 16 * (of.first + s));
+    for (int t = kTokensAStep * step; t < kTokensAStep * (step + 1); ++t) {
+      const float* scales = tokens_of.scale[16 * of.tile + t];
+      const float* mins = tokens_of.min[16 * of.tile + t];
+      float* to = out + 16 * (kTileTokens * of.panel + 16 * of.tile + t);
+      Floats total = of.first == 0 ? W::float_zeros() : W::load_floats(to);
+      for (int s = 0; s < subs; ++s) {
+        const Floats sum = W::floats(W::load(reinterpret_cast<const std::byte*>(sums[of.turn][s][t])));
+        total = W::fma(sum, W::mul(d[s], W::broadcast(scales + s)), total);
+        if constexpr (F.min) {
+          total = W::fma(W::broadcast(mins + s), W::load_floats(w.min + 16 * (of.first + s)), total);
+        }
+      }
+      W::store(to, total);
+    }
+  };
+  const auto add_step = [&](const Batch& of, int step) __attribute__((always_inline)) {
+    if (of.subs == kBatch) {
+      add.template operator()<kBatch>(of, step);
+    } else if (of.subs > 0) {
+      add.template operator()<0>(of, step);
+    }
+  };
   W::tiles_begin(32);
+  int turn = 0;
   for (int64_t q = 0; q < k / 32; q += kBatch) {
     const int subs = static_cast<int>(k / 32 - q < kBatch ? k / 32 - q : kBatch);
-    part_of_x.load(x, tokens, k, q, subs, F.min);
+    X16Tokens& part = part_of_x[q / kBatch % 2];
+    part.load(x, tokens, k, q, subs, F.min);
     for (int64_t p = 0; p < panels; ++p) {
-      const X16Unpacked<F> w(const_cast<std::byte*>(unpacked) + p * X16Unpacked<F>::bytes(k), k);
-      for (int64_t tile = 0; tile < tokens / 16; ++tile) {
-        alignas(64) int32_t sums[kBatch][16][16];
-        W::template tile_products<32>(part_of_x.codes[tile][0][0], w.codes + 512 * q, subs, sums[0][0]);
-        float* totals = out + 16 * (kTileTokens * p + 16 * tile);
-        for (int t = 0; t < 16; ++t) {
-          const float* scales = part_of_x.scale[16 * tile + t];
-          const float* mins = part_of_x.min[16 * tile + t];
-          Floats total = q == 0 ? W::float_zeros() : W::load_floats(totals + 16 * t);
-          const auto add = [&](int s) __attribute__((always_inline)) {
-            const Floats sum = W::floats(W::load(reinterpret_cast<const std::byte*>(sums[s][t])));
-            total = W::fma(sum, W::mul(W::load_floats(w.scale + 16 * (q + s)), W::broadcast(scales + s)), total);
-            if constexpr (F.min) {
-              total = W::fma(W::broadcast(mins + s), W::load_floats(w.min + 16 * (q + s)), total);
-            }
-          };
-          if (subs == kBatch) {
-#pragma GCC unroll 8
-            for (int s = 0; s < kBatch; ++s) add(s);
-          } else {
-            for (int s = 0; s < subs; ++s) add(s);
-          }
-          W::store(totals + 16 * t, total);
-        }
+      for (int64_t tile = 0; tile < tokens / 16; ++tile, turn ^= 1) {
+        const auto between = [&](int step) __attribute__((always_inline)) { add_step(before, step); };
+        W::tile_products(part.codes[tile][0][0], of_panel(p).codes + 512 * q, subs, sums[turn][0][0], between);
+        for (int step = subs; step < kBatch; ++step) add_step(before, step);
+        before = {q, p, tile, subs, turn};
       }
     }
   }
   W::tiles_end();
+  for (int step = 0; step < kBatch; ++step) add_step(before, step);
 }
 
 // Grouped formats. Weights for tiles are scale * (code - zero), at most 13 bits with their sign: as 64 * high + low in
@@ -429,37 +451,39 @@ void x16_block_tiles(const std::byte* unpacked, int64_t panels, int64_t k, const
   };
   Pending before = {-1, 0, 0};
   const auto of_panel = [&](int64_t p) { return Blocks(const_cast<std::byte*>(unpacked) + p * Blocks::bytes(k), k); };
-  // Adds up tokens [first, first + count) of a block.
-  const auto add = [&](const Pending& of, int64_t first, int64_t count) __attribute__((always_inline)) {
+  // Adds up a quarter of a block's tokens.
+  const int64_t quarter = tokens / 4;
+  const auto add = [&](const Pending& of, int step) __attribute__((always_inline)) {
     const Blocks w = of_panel(of.panel);
     const float* factor = w.factor + 32 * of.block;
     const Floats d = W::load_floats(factor);
     [[maybe_unused]] const Floats m = F.min ? W::load_floats(factor + 16) : d;
     Ints pair[F.min_pairs() + 1];
     for (int i = 0; i < F.min_pairs(); ++i) pair[i] = W::load(w.pairs + of.block * Blocks::kPairBytes + 64 * i);
-    const X16BlockTokens<F>& tokens_of = part_of_x[of.block % 2];
-    for (int64_t t = first; t < first + count; ++t) {
-      const auto sum = [&](int piece) {
-        return W::load(reinterpret_cast<const std::byte*>(sums[of.turn][t / 16][piece][t % 16]));
-      };
-      float* to = out + 16 * (kTileTokens * of.panel + t);
+    const int64_t first = step * quarter;
+    const X16BlockTokens<F>& of_tokens = part_of_x[of.block % 2];
+    const std::byte* of_pairs = of_tokens.sums[first];
+    const float* of_scale = of_tokens.scale + first;
+    const auto* sum = reinterpret_cast<const std::byte*>(sums[of.turn][first / 16][0][first % 16]);
+    float* to = out + 16 * (kTileTokens * of.panel + first);
+    for (int64_t t = 0; t < quarter; ++t, sum += 64, to += 16, of_pairs += sizeof of_tokens.sums[0]) {
       Floats total = of.block == 0 ? W::float_zeros() : W::load_floats(to);
-      const Floats scale = W::broadcast(tokens_of.scale + t);
+      const Floats scale = W::broadcast(of_scale + t);
       if constexpr (kPieces == 1) {
-        total = W::fnma(W::floats(sum(0)), W::mul(d, scale), total);
+        total = W::fnma(W::floats(W::load(sum)), W::mul(d, scale), total);
       } else {
-        total = W::fma(W::floats(W::add32(W::shift_left32(sum(0), 6), sum(1))), W::mul(d, scale), total);
+        const Ints whole = W::add32(W::shift_left32(W::load(sum), 6), W::load(sum + 1024));
+        total = W::fma(W::floats(whole), W::mul(d, scale), total);
       }
       if constexpr (F.min) {
         Ints low = W::zeros();
-        for (int i = 0; i < F.min_pairs(); ++i) low = W::dot16(low, pair[i], W::broadcast4(tokens_of.sums[t] + 4 * i));
+        for (int i = 0; i < F.min_pairs(); ++i) low = W::dot16(low, pair[i], W::broadcast4(of_pairs + 4 * i));
         total = W::fnma(W::floats(low), W::mul(m, scale), total);
       }
       W::store(to, total);
     }
   };
   W::tiles_begin(64);
-  const int64_t quarter = tokens / 4;
   int turn = 0;
   for (int64_t b = 0; b < k / 256; ++b) {
     part_of_x[b % 2].template load<W>(x, tokens, k, b);
@@ -470,8 +494,9 @@ void x16_block_tiles(const std::byte* unpacked, int64_t panels, int64_t k, const
                                              : of_panel(0).codes + (b + 1) * Blocks::kCodeBytes;
       const auto between = [&](int step) __attribute__((always_inline)) {
         constexpr int64_t kBytes = Blocks::kCodeBytes / 4;
-        for (int64_t at = step * kBytes; at < (step + 1) * kBytes; at += 64) __builtin_prefetch(next + at, 0, 3);
-        if (before.block >= 0) add(before, step * quarter, quarter);
+#pragma GCC unroll 32
+        for (int64_t at = 0; at < kBytes; at += 64) __builtin_prefetch(next + step * kBytes + at, 0, 3);
+        if (before.block >= 0) add(before, step);
       };
       const std::byte* codes_of_x = part_of_x[b % 2].codes[0][0][0];
       if (tokens == kTileTokens) {
@@ -483,7 +508,7 @@ void x16_block_tiles(const std::byte* unpacked, int64_t panels, int64_t k, const
     }
   }
   W::tiles_end();
-  add(before, 0, tokens);
+  for (int step = 0; step < 4; ++step) add(before, step);
 }
 
 template <class W, X16Format F>
