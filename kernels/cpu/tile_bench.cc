@@ -1,7 +1,7 @@
 // The tile unit of one core: int8 products from registers alone, whose rate the prefill products are measured against,
-// and what a product of 16 tokens, 16 rows and 32 k costs beyond them. Formats of 32 have a scale for each 32 k, so these
-// leave the tile: half of the unit's depth is used, and a tile is stored a product. ops counts a multiplication and an
-// addition each.
+// and what a product of 16 tokens, 16 rows and 32 k costs beyond them. Formats of 32 have a scale for each 32 k, so
+// these leave the tile: half of the unit's depth is used, and a tile is stored a product. ops counts a multiplication
+// and an addition each.
 #include <benchmark/benchmark.h>
 #include <immintrin.h>
 
