@@ -210,11 +210,9 @@ void x16_dot(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, flo
         const Floats d = W::halves(tail + 2 * row);
         for (int t = 0; t < kTokens; ++t) {
           const Floats scale = W::broadcast(token[t] + k + 32 * b);
-          total[t][p] = W::fma(W::floats(whole[t][p]), W::mul(d, scale), total[t][p]);
-          if constexpr (F.min) {
-            const Floats m = W::mul(W::halves(tail + 32 + 2 * row), scale);
-            total[t][p] = W::fnma(W::floats(low[t]), m, total[t][p]);
-          }
+          Floats of_block = W::mul(W::floats(whole[t][p]), d);
+          if constexpr (F.min) of_block = W::fnma(W::floats(low[t]), W::halves(tail + 32 + 2 * row), of_block);
+          total[t][p] = W::fma(of_block, scale, total[t][p]);
         }
       }
     }
@@ -467,20 +465,17 @@ void x16_block_tiles(const std::byte* unpacked, int64_t panels, int64_t k, const
     const auto* sum = reinterpret_cast<const std::byte*>(sums[of.turn][first / 16][0][first % 16]);
     float* to = out + 16 * (kTileTokens * of.panel + first);
     for (int64_t t = 0; t < quarter; ++t, sum += 64, to += 16, of_pairs += sizeof of_tokens.sums[0]) {
-      Floats total = of.block == 0 ? W::float_zeros() : W::load_floats(to);
-      const Floats scale = W::broadcast(of_scale + t);
-      if constexpr (kPieces == 1) {
-        total = W::fnma(W::floats(W::load(sum)), W::mul(d, scale), total);
-      } else {
-        const Ints whole = W::add32(W::shift_left32(W::load(sum), 6), W::load(sum + 1024));
-        total = W::fma(W::floats(whole), W::mul(d, scale), total);
-      }
+      // One piece is the negated sum.
+      Ints whole = W::load(sum);
+      if constexpr (kPieces == 2) whole = W::add32(W::shift_left32(whole, 6), W::load(sum + 1024));
+      Floats of_block = W::mul(W::floats(whole), d);
       if constexpr (F.min) {
         Ints low = W::zeros();
         for (int i = 0; i < F.min_pairs(); ++i) low = W::dot16(low, pair[i], W::broadcast4(of_pairs + 4 * i));
-        total = W::fnma(W::floats(low), W::mul(m, scale), total);
+        of_block = kPieces == 1 ? W::fma(W::floats(low), m, of_block) : W::fnma(W::floats(low), m, of_block);
       }
-      W::store(to, total);
+      const Floats scale = W::broadcast(of_scale + t), total = of.block == 0 ? W::float_zeros() : W::load_floats(to);
+      W::store(to, kPieces == 1 ? W::fnma(of_block, scale, total) : W::fma(of_block, scale, total));
     }
   };
   W::tiles_begin(64);

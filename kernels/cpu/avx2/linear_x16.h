@@ -248,10 +248,9 @@ inline __attribute__((always_inline)) void add_block(const __m256i (&sum)[kToken
         static_assert((F::kZero & (F::kZero - 1)) == 0 && !F::kMin);
         value = _mm256_sub_epi32(value, _mm256_slli_epi32(low, __builtin_ctz(F::kZero)));
       }
-      total[t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(value), _mm256_mul_ps(d[h], scale), total[t][h]);
-      if constexpr (F::kMin) {
-        total[t][h] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(low), _mm256_mul_ps(m[h], scale), total[t][h]);
-      }
+      __m256 of_block = _mm256_mul_ps(_mm256_cvtepi32_ps(value), d[h]);
+      if constexpr (F::kMin) of_block = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(low), m[h], of_block);
+      total[t][h] = _mm256_fmadd_ps(of_block, scale, total[t][h]);
     }
   }
 }
