@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
@@ -50,7 +51,8 @@ AtomicFile::AtomicFile(AtomicFile&& other) noexcept
     : path_(std::move(other.path_)),
       temporary_(std::move(other.temporary_)),
       fd_(std::exchange(other.fd_, -1)),
-      size_(other.size_) {}
+      size_(other.size_),
+      last_(std::move(other.last_)) {}
 
 AtomicFile::~AtomicFile() {
   if (fd_ < 0) return;
@@ -74,12 +76,40 @@ Result<AtomicFile> AtomicFile::create(const std::string& path) {
 }
 
 Status AtomicFile::write(std::span<const std::byte> bytes) {
-  TRY(write_at(size_, bytes));
-  size_ += bytes.size();
+  while (!bytes.empty()) {
+    size_t n = bytes.size() / kPiece * kPiece;
+    if (last_.empty() && n > 0) {
+      TRY(put(size_, bytes.first(n)));
+      size_ += n;
+    } else {
+      n = std::min(kPiece - last_.size(), bytes.size());
+      last_.insert(last_.end(), bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(n));
+      size_ += n;
+      if (last_.size() == kPiece) TRY(flush());
+    }
+    bytes = bytes.subspan(n);
+  }
   return {};
 }
 
 Status AtomicFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
+  const uint64_t written = size_ - last_.size();
+  const size_t before = offset < written ? std::min<size_t>(bytes.size(), written - offset) : 0;
+  TRY(put(offset, bytes.first(before)));
+  if (before < bytes.size()) {
+    std::copy(bytes.begin() + static_cast<ptrdiff_t>(before), bytes.end(),
+              last_.begin() + static_cast<ptrdiff_t>(offset + before - written));
+  }
+  return {};
+}
+
+Status AtomicFile::flush() {
+  TRY(put(size_ - last_.size(), last_));
+  last_.clear();
+  return {};
+}
+
+Status AtomicFile::put(uint64_t offset, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const ssize_t n = pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
@@ -101,6 +131,7 @@ Status AtomicFile::commit() {
   const auto fail = [&](const char* what) {
     return error(Code::kIo, "cannot {} '{}': {}", what, path_, strerror(errno));
   };
+  TRY(flush());
   if (fsync(fd_) != 0) return fail("flush");
   if (rename(temporary_.c_str(), path_.c_str()) != 0) return fail("rename the finished file to");
   const int fd = std::exchange(fd_, -1);

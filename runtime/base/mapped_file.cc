@@ -12,6 +12,32 @@
 
 namespace ll {
 
+void* map_whole(int fd, size_t size) {
+  if (size < kHugePage) {
+    void* const data = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    return data == MAP_FAILED ? nullptr : data;
+  }
+  // Addresses for a huge page more, of which those before and behind the file are given back.
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t pages = (size + page - 1) / page * page, all = pages + kHugePage;
+  void* const reserved = mmap(nullptr, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) return nullptr;
+  auto* const begin = static_cast<std::byte*>(reserved);
+  const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(begin) % kHugePage) % kHugePage;
+  void* const data = mmap(begin + before, size, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0);
+  if (data == MAP_FAILED) {
+    const int reason = errno;
+    munmap(begin, all);
+    errno = reason;
+    return nullptr;
+  }
+  if (before > 0) munmap(begin, before);
+  munmap(begin + before + pages, kHugePage - before);
+  // Refused by kernels without huge pages, which is no loss.
+  madvise(data, size, MADV_HUGEPAGE);
+  return data;
+}
+
 MappedFile::MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
@@ -37,8 +63,8 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
   MappedFile file;
   file.path_ = path;
   if (info.st_size > 0) {
-    void* data = mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_PRIVATE, fd, 0);
-    if (data == MAP_FAILED) {
+    void* data = map_whole(fd, static_cast<size_t>(info.st_size));
+    if (data == nullptr) {
       const int reason = errno;
       close(fd);
       return error(Code::kIo, "cannot map '{}' ({} bytes): {}", path, info.st_size, strerror(reason));

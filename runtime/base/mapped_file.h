@@ -9,6 +9,12 @@
 
 namespace ll {
 
+// A private read-only mapping of the first `size` bytes of an open file. From kHugePage bytes on it begins where huge
+// pages do and asks for them: the system uses them for what of the file it has, or reads, in such pieces (AtomicFile
+// writes them so). Null with errno when it fails.
+inline constexpr size_t kHugePage = size_t{2} << 20;
+void* map_whole(int fd, size_t size);
+
 // Owns a private, read-only mapping of a whole regular file. Movable. The file is opened once and never by name again.
 // A file that another process truncates while mapped raises SIGBUS on access; our own writers only ever rename
 // (AtomicFile).

@@ -14,6 +14,7 @@
 #include "kernels/kv_layout.h"
 #include "kernels/quant/formats.h"
 #include "runtime/base/escape.h"
+#include "runtime/base/mapped_file.h"
 #include "runtime/plan/container.h"
 #include "runtime/plan/validate.h"
 
@@ -63,8 +64,8 @@ class Mapping {
   Mapping& operator=(const Mapping&) = delete;
 
   Status map(int fd, size_t size) {
-    void* data = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (data == MAP_FAILED) return error(Code::kIo, "cannot map {} bytes: {}", size, strerror(errno));
+    void* data = map_whole(fd, size);
+    if (data == nullptr) return error(Code::kIo, "cannot map {} bytes: {}", size, strerror(errno));
     data_ = data;
     size_ = size;
     return {};
