@@ -181,10 +181,8 @@ struct PlainTileWords : PlainWords<16> {
   static void tiles_begin(int) {}
   static void tiles_end() {}
 
-  template <class Between>
-  static void tile_products(const std::byte* x, const std::byte* w, int n, int32_t* out, const Between& between) {
+  static void tile_products(const std::byte* x, const std::byte* w, int n, int32_t* out) {
     for (int g = 0; g < n; ++g) {
-      between(g);
       for (int t = 0; t < 16; ++t) {
         for (int r = 0; r < 16; ++r) {
           int sum = 0;

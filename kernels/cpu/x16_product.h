@@ -24,10 +24,8 @@
 //   bits
 // and of a level with tiles (kLanes 16):
 //   tiles_begin(k), tiles_end()   this thread multiplies tiles of k (32 or 64) from here to there
-//   tile_products(x, w, n, out, between)
-//                                 tiles of 32 k: out[g][t][r] = sum over i < 32 of x[g][t][i] * w[g][i / 4][r][i % 4],
-//                                 all signed bytes, out int32[n][16][16], t, r < 16, g < n; meanwhile calls between(0)
-//                                 .. between(n - 1)
+//   tile_products(x, w, n, out)   tiles of 32 k: out[g][t][r] = sum over i < 32 of x[g][t][i] * w[g][i / 4][r][i % 4],
+//                                 all signed bytes, out int32[n][16][16], t, r < 16, g < n
 //   block_products<pieces, tiles>(x, w, out, between)
 //                                 tiles of 64 k: out[i][p][t][r] = sum over j < 256 of x[i][j / 64][t][j % 64] *
 //                                 w[j / 64][p][j % 64 / 4][r][j % 4], out int32[tiles][pieces][16][16]; meanwhile calls
@@ -283,69 +281,47 @@ struct X16Tokens {
 };
 
 // Unpacked panels times one or two tiles of 16 tokens: eight sub-blocks of the tokens meet all panels while they are in
-// the L1 cache. A panel's eight sub-blocks with a tile are one batch of products; while the tile unit works on them,
-// the vector unit scales and adds up the sums of the batch before, two tokens for each sub-block, as x16_dot does.
+// the L1 cache. The products of a panel's eight sub-blocks with a tile are one batch; the vector unit then scales and
+// adds them up as x16_dot does.
 template <class W, X16Format F>
 void x16_tiles(const std::byte* unpacked, int64_t panels, int64_t k, const DotTokens& x, int64_t tokens, float* out) {
   using Floats = typename W::Floats;
   static_assert(W::kLanes == 16 && F.group == 0);
-  constexpr int kBatch = 8, kTokensAStep = 16 / kBatch;
-  X16Tokens part_of_x[2];  // a batch may be added up while the next sub-blocks' tokens are there
-  alignas(64) int32_t sums[2][kBatch][16][16];
-  struct Batch {
-    int64_t first, panel, tile;  // sub-block
-    int subs, turn;
-  };
-  Batch before = {0, 0, 0, 0, 0};
-  const auto of_panel = [&](int64_t p) {
-    return X16Unpacked<F>(const_cast<std::byte*>(unpacked) + p * X16Unpacked<F>::bytes(k), k);
-  };
-  // Adds up tokens 2 * step and 2 * step + 1 of a batch with kSubs sub-blocks; 0: with of.subs.
-  const auto add = [&]<int kSubs>(const Batch& of, int step) __attribute__((always_inline)) {
-    const int subs = kSubs > 0 ? kSubs : of.subs;
-    const X16Unpacked<F> w = of_panel(of.panel);
-    const X16Tokens& tokens_of = part_of_x[of.first / kBatch % 2];
-    Floats d[kBatch];
-    for (int s = 0; s < subs; ++s) d[s] = W::load_floats(w.scale + 16 * (of.first + s));
-    for (int t = kTokensAStep * step; t < kTokensAStep * (step + 1); ++t) {
-      const float* scales = tokens_of.scale[16 * of.tile + t];
-      const float* mins = tokens_of.min[16 * of.tile + t];
-      float* to = out + 16 * (kTileTokens * of.panel + 16 * of.tile + t);
-      Floats total = of.first == 0 ? W::float_zeros() : W::load_floats(to);
-      for (int s = 0; s < subs; ++s) {
-        const Floats sum = W::floats(W::load(reinterpret_cast<const std::byte*>(sums[of.turn][s][t])));
-        total = W::fma(sum, W::mul(d[s], W::broadcast(scales + s)), total);
-        if constexpr (F.min) {
-          total = W::fma(W::broadcast(mins + s), W::load_floats(w.min + 16 * (of.first + s)), total);
-        }
-      }
-      W::store(to, total);
-    }
-  };
-  const auto add_step = [&](const Batch& of, int step) __attribute__((always_inline)) {
-    if (of.subs == kBatch) {
-      add.template operator()<kBatch>(of, step);
-    } else if (of.subs > 0) {
-      add.template operator()<0>(of, step);
-    }
-  };
+  constexpr int kBatch = 8;
+  X16Tokens part_of_x;
   W::tiles_begin(32);
-  int turn = 0;
   for (int64_t q = 0; q < k / 32; q += kBatch) {
     const int subs = static_cast<int>(k / 32 - q < kBatch ? k / 32 - q : kBatch);
-    X16Tokens& part = part_of_x[q / kBatch % 2];
-    part.load(x, tokens, k, q, subs, F.min);
+    part_of_x.load(x, tokens, k, q, subs, F.min);
     for (int64_t p = 0; p < panels; ++p) {
-      for (int64_t tile = 0; tile < tokens / 16; ++tile, turn ^= 1) {
-        const auto between = [&](int step) __attribute__((always_inline)) { add_step(before, step); };
-        W::tile_products(part.codes[tile][0][0], of_panel(p).codes + 512 * q, subs, sums[turn][0][0], between);
-        for (int step = subs; step < kBatch; ++step) add_step(before, step);
-        before = {q, p, tile, subs, turn};
+      const X16Unpacked<F> w(const_cast<std::byte*>(unpacked) + p * X16Unpacked<F>::bytes(k), k);
+      for (int64_t tile = 0; tile < tokens / 16; ++tile) {
+        alignas(64) int32_t sums[kBatch][16][16];
+        W::tile_products(part_of_x.codes[tile][0][0], w.codes + 512 * q, subs, sums[0][0]);
+        float* totals = out + 16 * (kTileTokens * p + 16 * tile);
+        for (int t = 0; t < 16; ++t) {
+          const float* scales = part_of_x.scale[16 * tile + t];
+          const float* mins = part_of_x.min[16 * tile + t];
+          Floats total = q == 0 ? W::float_zeros() : W::load_floats(totals + 16 * t);
+          const auto add = [&](int s) __attribute__((always_inline)) {
+            const Floats sum = W::floats(W::load(reinterpret_cast<const std::byte*>(sums[s][t])));
+            total = W::fma(sum, W::mul(W::load_floats(w.scale + 16 * (q + s)), W::broadcast(scales + s)), total);
+            if constexpr (F.min) {
+              total = W::fma(W::broadcast(mins + s), W::load_floats(w.min + 16 * (q + s)), total);
+            }
+          };
+          if (subs == kBatch) {
+#pragma GCC unroll 8
+            for (int s = 0; s < kBatch; ++s) add(s);
+          } else {
+            for (int s = 0; s < subs; ++s) add(s);
+          }
+          W::store(totals + 16 * t, total);
+        }
       }
     }
   }
   W::tiles_end();
-  for (int step = 0; step < kBatch; ++step) add_step(before, step);
 }
 
 // Grouped formats. Weights for tiles are scale * (code - zero), at most 13 bits with their sign: as 64 * high + low in

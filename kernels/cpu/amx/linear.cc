@@ -21,56 +21,45 @@ struct AmxWords : Avx512Words {
   static void tiles_end() { _tile_release(); }
 
   // Two products at a time; they are stored while the next two are under way, since a store waits for its product and
-  // keeps everything behind it waiting. `between` comes after each product has been issued, so that its instructions
-  // run beside it.
-  template <class Between>
-  static void tile_products(const std::byte* x, const std::byte* w, int n, int32_t* out, const Between& between) {
-    const auto after = [&](int g) __attribute__((always_inline)) {
-      memory_is_written(x);
-      between(g);
-      memory_is_written(x);
-    };
+  // keeps everything behind it waiting.
+  static void tile_products(const std::byte* x, const std::byte* w, int n, int32_t* out) {
     memory_is_written(x);
+    memory_is_written(w);
     int g = 0;
     for (; g + 4 <= n; g += 4) {
       _tile_loadd(4, x + 512 * g, 32);
-      _tile_loadd(6, w + 512 * g, 64);
+      _tile_loadd(6, w + g * 512, 64);
       _tile_zero(0);
       _tile_dpbssd(0, 4, 6);
-      after(g);
       _tile_loadd(5, x + 512 * (g + 1), 32);
-      _tile_loadd(7, w + 512 * (g + 1), 64);
+      _tile_loadd(7, w + (g + 1) * 512, 64);
       _tile_zero(1);
       _tile_dpbssd(1, 5, 7);
-      after(g + 1);
       if (g > 0) {
-        _tile_stored(2, out + 256 * (g - 2), 64);
-        _tile_stored(3, out + 256 * (g - 1), 64);
+        _tile_stored(2, out + (g - 2) * 256, 64);
+        _tile_stored(3, out + (g - 1) * 256, 64);
       }
       _tile_loadd(4, x + 512 * (g + 2), 32);
-      _tile_loadd(6, w + 512 * (g + 2), 64);
+      _tile_loadd(6, w + (g + 2) * 512, 64);
       _tile_zero(2);
       _tile_dpbssd(2, 4, 6);
-      after(g + 2);
       _tile_loadd(5, x + 512 * (g + 3), 32);
-      _tile_loadd(7, w + 512 * (g + 3), 64);
+      _tile_loadd(7, w + (g + 3) * 512, 64);
       _tile_zero(3);
       _tile_dpbssd(3, 5, 7);
-      after(g + 3);
-      _tile_stored(0, out + 256 * g, 64);
-      _tile_stored(1, out + 256 * (g + 1), 64);
+      _tile_stored(0, out + g * 256, 64);
+      _tile_stored(1, out + (g + 1) * 256, 64);
     }
     if (g > 0) {
-      _tile_stored(2, out + 256 * (g - 2), 64);
-      _tile_stored(3, out + 256 * (g - 1), 64);
+      _tile_stored(2, out + (g - 2) * 256, 64);
+      _tile_stored(3, out + (g - 1) * 256, 64);
     }
     for (; g < n; ++g) {
       _tile_loadd(4, x + 512 * g, 32);
-      _tile_loadd(6, w + 512 * g, 64);
+      _tile_loadd(6, w + g * 512, 64);
       _tile_zero(0);
       _tile_dpbssd(0, 4, 6);
-      after(g);
-      _tile_stored(0, out + 256 * g, 64);
+      _tile_stored(0, out + g * 256, 64);
     }
   }
 
