@@ -31,6 +31,9 @@ std::unique_ptr<ValidatedPlan> compile() {
 class SampledStep : public testing::Test {
  protected:
   void SetUp() override {
+#ifdef __SANITIZE_THREAD__
+    GTEST_SKIP() << "the thread sanitizer does not follow the emulator's fibers";
+#endif
     const std::string library = LLCUDA_BINARY_DIR "/libllcuda_fake_driver.so";
     ASSERT_EQ(setenv("LLRT_CUDA_DRIVER", library.c_str(), 1), 0);
     plan_ = compile();
