@@ -28,9 +28,9 @@ bool is_product(const ir::Op& op) {
   return op.is("linear") || op.is("merged_linear") || op.is("gated_linear") || op.is("linear_add");
 }
 
-bool has_block_of_256(const ir::Graph& g, const ir::Op& op) {
+bool wants_256(const ir::Graph& g, const ir::Op& op) {
   return std::any_of(op.operands.begin(), op.operands.end(), [&](ir::Value v) {
-    return g.def(v).is("weight") && find_format(g.type(v).dtype)->block_elements == 256;
+    return g.def(v).is("weight") && q8a_for_x16(g.type(v).dtype) == DType::kQ8A256;
   });
 }
 
@@ -46,9 +46,8 @@ Status quantize_activations(ir::Graph& graph, PassContext& context) {
     products[op.operands[0]].push_back(id);
   }
   for (const auto& [x, ops] : products) {
-    const bool wide =
-        context.options.weight_layout == Layout::kX16 &&
-        std::any_of(ops.begin(), ops.end(), [&](ir::OpId id) { return has_block_of_256(graph, graph.op(id)); });
+    const bool wide = context.options.weight_layout == Layout::kX16 &&
+                      std::any_of(ops.begin(), ops.end(), [&](ir::OpId id) { return wants_256(graph, graph.op(id)); });
     ir::Attributes attrs;
     attrs.set({"block", int64_t{wide ? 256 : 32}});
     TRY_ASSIGN(const ir::Value q, graph.insert(ops.front(), "quantize", {x}, std::move(attrs), graph.name(x) + ".q8"));

@@ -52,7 +52,7 @@ void linear(benchmark::State& state, DType dtype, Isa isa) {
   const bool q8 = is_quantized_dtype(dtype);
   const Layout layout = q8 ? Layout::kX16 : Layout::kRows;
   const Memory w = make_weight(dtype, layout, n, k), y = allocate(4 * tokens * n);
-  const DType x_dtype = !q8 ? DType::kF32 : find_format(dtype)->block_elements == 256 ? DType::kQ8A256 : DType::kQ8A;
+  const DType x_dtype = q8 ? q8a_for_x16(dtype) : DType::kF32;
   const int64_t x_row = row_bytes(x_dtype, k);
   const Memory x = allocate(tokens * x_row);
   std::vector<float> values(static_cast<size_t>(k));

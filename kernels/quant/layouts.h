@@ -7,7 +7,7 @@
 //
 //   panel     block[0] .. block[B-1], tail[0] .. tail[B-1]      B = K / block_elements
 //   block[b]  scales, sub[0] .. sub[block_elements/32 - 1]      a multiple of 64 bytes
-//   sub[j]    the codes of k = 32j .. 32j+31 (one block of q8a) of 16 rows, as units of 64 bytes
+//   sub[j]    the codes of k = 32j .. 32j+31 (one scale of q8a) of 16 rows, as units of 64 bytes
 //   unit      a 4-byte lane for each row in order; byte i of a lane belongs to k % 4 == i. A unit is one 512-bit
 //             register, two 256-bit ones (rows 0-7, 8-15) or a row of an int8 tile, to multiply with 4 broadcast codes
 //

@@ -4,6 +4,8 @@
 #include <bit>
 #include <limits>
 
+#include "kernels/quant/formats.h"
+
 namespace ll {
 namespace {
 
@@ -11,6 +13,8 @@ namespace {
 float round_even(float v) { return (v + 0x1.8p23f) - 0x1.8p23f; }
 
 }  // namespace
+
+DType q8a_for_x16(DType weight) { return find_format(weight)->block_elements == 256 ? DType::kQ8A256 : DType::kQ8A; }
 
 void q8a_quantize_row(DType dtype, const float* x, int64_t k, std::byte* row) {
   auto* codes = reinterpret_cast<int8_t*>(row);

@@ -29,6 +29,8 @@ inline constexpr float kQ8aSmallest = 0x1p-100f;
 constexpr bool is_q8a(DType dtype) { return dtype == DType::kQ8A || dtype == DType::kQ8A256; }
 // Values that a scale is made of; of q8a types.
 constexpr int64_t q8a_block(DType dtype) { return dtype == DType::kQ8A256 ? 256 : 32; }
+// What quantized weights in kX16 are multiplied with: kQ8A256 where their blocks have 256 elements.
+DType q8a_for_x16(DType weight);
 constexpr int64_t q8a_row_bytes(int64_t k) { return k / kQ8aGroup * 40; }
 
 // The three arrays of one row.

@@ -84,9 +84,7 @@ Weight weight(Random& random, DType dtype, Layout layout, int64_t n, int64_t k) 
 }
 
 // What x is for weights of that type and layout.
-DType q8a_for(DType dtype, Layout layout) {
-  return layout == Layout::kX16 && find_format(dtype)->block_elements == 256 ? DType::kQ8A256 : DType::kQ8A;
-}
+DType q8a_for(DType dtype, Layout layout) { return layout == Layout::kX16 ? q8a_for_x16(dtype) : DType::kQ8A; }
 
 Tensor tokens(Random& random, int64_t t, int64_t k, DType dtype) {
   Tensor x = floats(random, {Dim(Symbol::kT, t), k});

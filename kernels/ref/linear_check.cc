@@ -32,7 +32,7 @@ Status check_weight(const TensorType& w, std::string_view name, int64_t k, bool 
 
 // CPUs add up 256 products of a format's block as one integer, for which x has one scale; GPUs do not.
 Status check_activations(const TensorType& x, const TensorType& w, std::string_view name) {
-  const bool whole_blocks = w.layout == Layout::kX16 && find_format(w.dtype)->block_elements == 256;
+  const bool whole_blocks = w.layout == Layout::kX16 && q8a_for_x16(w.dtype) == DType::kQ8A256;
   const bool wrong = x.dtype == DType::kQ8A256 ? w.layout == Layout::kTile8 : whole_blocks;
   if (!wrong) return {};
   return bad_data("'x' is {}, expected {} as '{}' is {}", check::describe(x), whole_blocks ? "q8a256" : "q8a", name,

@@ -67,7 +67,7 @@ class Linear : public testing::TestWithParam<Level> {
   Operand tokens(int64_t t, int64_t k, DType weights) {
     Operand x = floats(t, k);
     if (!is_quantized_dtype(weights)) return x;
-    const DType dtype = find_format(weights)->block_elements == 256 ? DType::kQ8A256 : DType::kQ8A;
+    const DType dtype = q8a_for_x16(weights);
     Operand q{std::vector<std::byte>(static_cast<size_t>(t * q8a_row_bytes(k))), matrix(dtype, t, k)};
     for (int64_t i = 0; i < t; ++i) {
       q8a_quantize_row(dtype, reinterpret_cast<const float*>(x.bytes.data()) + i * k, k,
