@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/base/mapped_file.h"
 #include "runtime/base/result.h"
 
 namespace ll {
@@ -20,7 +21,7 @@ namespace ll {
 // pages where it can (Linux does for ext4, xfs and btrfs), which whoever maps the file reads with fewer translations.
 class AtomicFile {
  public:
-  static constexpr uint64_t kPiece = uint64_t{2} << 20;
+  static constexpr uint64_t kPiece = kHugePage;
 
   AtomicFile(AtomicFile&& other) noexcept;
   AtomicFile& operator=(AtomicFile&&) = delete;

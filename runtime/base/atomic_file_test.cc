@@ -84,8 +84,7 @@ TEST_F(File, WithoutCommitTheOldFileStays) {
 
 // Where huge pages can begin, so that the system can use them.
 TEST_F(File, MappingsBeginWhereHugePagesDo) {
-  constexpr uintptr_t kHuge = uintptr_t{2} << 20;
-  for (const size_t size : {size_t{1}, size_t{4097}, size_t{kHuge - 1}, size_t{kHuge}, size_t{3 * kHuge + 5000}}) {
+  for (const size_t size : {size_t{1}, size_t{4097}, kHugePage - 1, kHugePage, 3 * kHugePage + 5000}) {
     auto file = AtomicFile::create(path());
     ASSERT_TRUE(file);
     std::mt19937 random(9);
@@ -96,8 +95,8 @@ TEST_F(File, MappingsBeginWhereHugePagesDo) {
     ASSERT_TRUE(mapped) << mapped.error().message;
     ASSERT_EQ(mapped->bytes().size(), size);
     EXPECT_EQ(std::memcmp(mapped->bytes().data(), want.data(), size), 0);
-    if (size >= kHuge) {
-      EXPECT_EQ(reinterpret_cast<uintptr_t>(mapped->bytes().data()) % kHuge, 0u);
+    if (size >= kHugePage) {
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(mapped->bytes().data()) % kHugePage, 0u);
     }
   }
 }

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "runtime/base/mapped_file.h"
+
 namespace ll {
 
 AnonymousMemory::AnonymousMemory(AnonymousMemory&& other) noexcept { *this = std::move(other); }
@@ -29,7 +31,6 @@ Result<AnonymousMemory> AnonymousMemory::map(uint64_t bytes, std::string_view wh
     return error(Code::kOutOfMemory, "cannot map {} bytes for {}: {}", bytes, what, strerror(errno));
   }
   // Fewer misses in the translation of addresses, where the system allows it (it may ignore the advice).
-  constexpr uint64_t kHugePage = uint64_t{2} << 20;
   if (bytes >= 2 * kHugePage) madvise(data, bytes, MADV_HUGEPAGE);
   memory.data_ = static_cast<std::byte*>(data);
   memory.size_ = bytes;
