@@ -1,9 +1,9 @@
 // Attention over the paged KV cache, written once over the words of a level. Include only from kernels/cpu/LEVEL/;
 // everything has internal linkage.
 //
-// One unit of work is a block of query rows (tokens of one sequence x query heads of one kv head) against the pages
-// they see, in order. A page's keys are turned by column once, so that the lanes of a product with a query are keys;
-// its values are read as they lie, so that the lanes of a weighted sum are elements. Either way up to
+// One unit of work is a block of query rows (tokens of one sequence x query heads of one kv head, or of a few) against
+// the pages they see, in order. A page's keys are turned by column once, so that the lanes of a product with a query
+// are keys; its values are read as they lie, so that the lanes of a weighted sum are elements. Either way up to
 // kAttentionRowsAtOnce query rows share each key or value that became a float, and no lanes are summed.
 //
 // For each query row the arithmetic is fixed: a score is the sum over groups of kKvGroup elements of the group's
@@ -76,43 +76,18 @@ class Block {
     }
   }
 
-  // Works through the pages and writes the outputs; the block is empty afterwards.
-  void run(const int32_t* pages, int64_t kv_head) {
+  // Works through the pages and writes the outputs; the block is empty afterwards. Its rows are those of `heads` kv
+  // heads from kv_head on, the same tokens' for each. Each step goes through the heads one by one: their planes lie
+  // side by side, and memory delivers what lies together sooner.
+  void run(const int32_t* pages, int64_t kv_head, int64_t heads) {
     const int64_t first = *std::min_element(first_, first_ + size_), last = *std::max_element(last_, last_ + size_);
-    const int64_t bytes = kKvPageSize * bytes_, values = kv_.dim(1) / 2 + kv_head;
-    const int64_t groups = (size_ + kAttentionRowsAtOnce - 1) / kAttentionRowsAtOnce;
-    // Work on planes `index` of a step's pages asks for planes `next` of the pages `further` on, which come next.
-    const auto for_pages = [&](int64_t step, int64_t index, int64_t next, int64_t further, int64_t parts, auto work) {
-      const int64_t begin = std::max(step, first) / kKvPageSize;
-      const int64_t end = std::min(step + kAttentionStep - 1, last) / kKvPageSize + 1;
-      for (int64_t page = begin; page < end; ++page) {
-        const bool more = page + further <= last / kKvPageSize;
-        Prefetch ahead(more ? plane(pages[page + further], next) : nullptr, bytes, parts);
-        const int64_t start = page * kKvPageSize;
-        work(plane(pages[page], index), start, std::max<int64_t>(first - start, 0),
-             std::min(last + 1 - start, kKvPageSize), ahead);
-        ahead.rest();
-      }
-    };
     for (int64_t step = first / kAttentionStep * kAttentionStep; step <= last; step += kAttentionStep) {
-      for_pages(step, kv_head, values, 0, 2 * groups,
-                [&](const std::byte* rows, int64_t start, int64_t begin, int64_t end, Prefetch& ahead) {
-                  with_keys(rows, begin, end, [&](const auto& keys) {
-                    for_rows([&](auto count, int64_t n) { multiply_keys<count>(n, keys, start, ahead); });
-                  });
-                });
-      for_rows([&](auto count, int64_t n) { weigh<count>(n, step); });
-      if (codes_) {
-        add_step(pages, values, kv_head, step, first, last);
-        continue;
+      for (int64_t i = 0; i < heads; ++i) {
+        const int64_t head = kv_head + i;
+        const bool more = i + 1 < heads;  // else the next keys are the next step's
+        add_step(pages, head, more ? head + 1 : kv_head, more ? 0 : kAttentionStep / kKvPageSize, step, first, last,
+                 {i * size_ / heads, (i + 1) * size_ / heads});
       }
-      for_pages(step, values, kv_head, kAttentionStep / kKvPageSize,
-                (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes) * groups,
-                [&](const std::byte* rows, int64_t start, int64_t begin, int64_t end, Prefetch& ahead) {
-                  with_values(rows, begin, end, [&](const auto& page) {
-                    for_rows([&](auto count, int64_t n) { accumulate<count>(n, page, start, ahead); });
-                  });
-                });
     }
     for (int64_t n = 0; n < size_; ++n) write(n);
     size_ = 0;
@@ -123,14 +98,53 @@ class Block {
     return kv_.data + kv_row_offset(bytes_, kv_.dim(1), page * kKvPageSize, index);
   }
 
+  struct Rows {
+    int64_t begin, end;
+    // Of those that share keys and values.
+    int64_t groups() const { return (end - begin + kAttentionRowsAtOnce - 1) / kAttentionRowsAtOnce; }
+  };
+
   // Calls work(rows, n) for rows [n, n + rows) of the block; rows is a constant.
   template <class F>
-  void for_rows(F work) const {
-    int64_t n = 0;
-    for (; n + kAttentionRowsAtOnce <= size_; n += kAttentionRowsAtOnce)
+  static void for_rows(Rows rows, F work) {
+    int64_t n = rows.begin;
+    for (; n + kAttentionRowsAtOnce <= rows.end; n += kAttentionRowsAtOnce)
       work(std::integral_constant<int, kAttentionRowsAtOnce>(), n);
-    for (; n + 2 <= size_; n += 2) work(std::integral_constant<int, 2>(), n);
-    for (; n < size_; ++n) work(std::integral_constant<int, 1>(), n);
+    for (; n + 2 <= rows.end; n += 2) work(std::integral_constant<int, 2>(), n);
+    for (; n < rows.end; ++n) work(std::integral_constant<int, 1>(), n);
+  }
+
+  // Adds what the rows of one head see of a step. Planes `next` of the pages `further` on come next.
+  void add_step(const int32_t* pages, int64_t head, int64_t next, int64_t further, int64_t step, int64_t first,
+                int64_t last, Rows rows_of) {
+    const int64_t bytes = kKvPageSize * bytes_, values = kv_.dim(1) / 2 + head;
+    // Work on planes `index` of the step's pages asks for planes `asked` of the pages `ahead_by` on.
+    const auto for_pages = [&](int64_t index, int64_t asked, int64_t ahead_by, int64_t parts, auto work) {
+      const int64_t begin = std::max(step, first) / kKvPageSize;
+      const int64_t end = std::min(step + kAttentionStep - 1, last) / kKvPageSize + 1;
+      for (int64_t page = begin; page < end; ++page) {
+        const bool more = page + ahead_by <= last / kKvPageSize;
+        Prefetch ahead(more ? plane(pages[page + ahead_by], asked) : nullptr, bytes, parts);
+        const int64_t start = page * kKvPageSize;
+        work(plane(pages[page], index), start, std::max<int64_t>(first - start, 0),
+             std::min(last + 1 - start, kKvPageSize), ahead);
+        ahead.rest();
+      }
+    };
+    for_pages(head, values, 0, 2 * rows_of.groups(),
+              [&](const std::byte* rows, int64_t start, int64_t begin, int64_t end, Prefetch& ahead) {
+                with_keys(rows, begin, end, [&](const auto& keys) {
+                  for_rows(rows_of, [&](auto count, int64_t n) { multiply_keys<count>(n, keys, start, ahead); });
+                });
+              });
+    for_rows(rows_of, [&](auto count, int64_t n) { weigh<count>(n, step); });
+    if (codes_) return add_codes(pages, values, next, further, step, first, last, rows_of);
+    for_pages(values, next, further, (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes) * rows_of.groups(),
+              [&](const std::byte* rows, int64_t start, int64_t begin, int64_t end, Prefetch& ahead) {
+                with_values(rows, begin, end, [&](const auto& page) {
+                  for_rows(rows_of, [&](auto count, int64_t n) { accumulate<count>(n, page, start, ahead); });
+                });
+              });
   }
 
   // Calls work(keys) with keys [begin, end) of a page by column; other keys may be anything.
@@ -163,16 +177,16 @@ class Block {
     work(FloatValues{reinterpret_cast<const std::byte*>(page_), 4 * row_});
   }
 
-  // i8: adds the values of a step from plane `index` of its pages, and asks for planes `next` of the step after it.
-  void add_step(const int32_t* pages, int64_t index, int64_t next, int64_t step, int64_t first, int64_t last) {
-    constexpr int64_t kPages = kAttentionStep / kKvPageSize;
+  // i8: adds the values of a step from plane `index` of its pages, and asks for planes `next` of the pages `further`
+  // on.
+  void add_codes(const int32_t* pages, int64_t index, int64_t next, int64_t further, int64_t step, int64_t first,
+                 int64_t last, Rows rows_of) {
     const int64_t begin = std::max(step, first) / kKvPageSize * kKvPageSize - step;
     const int64_t end = std::min(last + 1 - step, kAttentionStep),
                   groups = (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes);
-    const int64_t rows_of = (size_ + kAttentionRowsAtOnce - 1) / kAttentionRowsAtOnce;
     const int64_t scales = kv_scales_offset(head_dim_) / 4;
     StepValues values = {{}, (end + kKvPageSize - 1) / kKvPageSize, direct_ ? bytes_ : row_};
-    Prefetch ahead[kPages] = {};
+    Prefetch ahead[kAttentionStep / kKvPageSize] = {};
     for (int64_t p = begin / kKvPageSize; p < values.pages; ++p) {
       const int64_t page = step / kKvPageSize + p, start = p * kKvPageSize, count = std::min(end - start, kKvPageSize);
       const std::byte* rows = plane(pages[page], index);
@@ -180,11 +194,11 @@ class Block {
                       kAttentionStep);
       values.page[p] = rows;
       if (!direct_) values.page[p] = pad(rows, count, start);
-      if (page + kPages <= last / kKvPageSize) {
-        ahead[p] = Prefetch(plane(pages[page + kPages], next), kKvPageSize * bytes_, groups * rows_of);
+      if (page + further <= last / kKvPageSize) {
+        ahead[p] = Prefetch(plane(pages[page + further], next), kKvPageSize * bytes_, groups * rows_of.groups());
       }
     }
-    for_rows([&](auto count, int64_t n) { accumulate_codes<count>(n, values, step, ahead); });
+    for_rows(rows_of, [&](auto count, int64_t n) { accumulate_codes<count>(n, values, step, ahead); });
     for (Prefetch& a : ahead) a.rest();
   }
 
@@ -409,15 +423,21 @@ void attention_of(const KernelCall& call) {
   for (int64_t t = 0, end = 0; t < tokens; t = end) {
     while (end < tokens && end < t + block && sequences[end] == sequences[t]) ++end;
     const int32_t* pages = reinterpret_cast<const int32_t*>(table.data) + sequences[t] * table.last();
-    for (int64_t h = 0; h < kv_heads; ++h) {
+    // As many kv heads as have place in a block, as far as there are enough for all threads.
+    const int64_t together =
+        std::clamp<int64_t>(kAttentionQueries / ((end - t) * part), 1, (kv_heads + call.threads - 1) / call.threads);
+    for (int64_t h = 0; h < kv_heads; h += together) {
+      const int64_t kv_end = std::min(h + together, kv_heads);
       for (int64_t begin = 0; begin < group; begin += part, ++unit) {
         if (unit % call.threads != call.thread) continue;
         const int64_t heads = std::min(part, group - begin);
-        for (int64_t i = t; i < end; ++i) {
-          const int64_t first = window > 0 ? std::max<int64_t>(0, positions[i] - window + 1) : 0;
-          work.add_token(i, h * group + begin, heads, first, positions[i]);
+        for (int64_t kv_head = h; kv_head < kv_end; ++kv_head) {
+          for (int64_t i = t; i < end; ++i) {
+            const int64_t first = window > 0 ? std::max<int64_t>(0, positions[i] - window + 1) : 0;
+            work.add_token(i, kv_head * group + begin, heads, first, positions[i]);
+          }
         }
-        work.run(pages, h);
+        work.run(pages, h, kv_end - h);
       }
     }
   }
