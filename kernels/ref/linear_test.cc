@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <random>
 #include <vector>
@@ -53,19 +54,20 @@ class Linear : public testing::TestWithParam<Level> {
     for (float& v : values) v = normal_(random_);
     return values;
   }
-  Operand floats(int64_t rows, int64_t columns) {
-    const std::vector<float> values = normals(rows * columns);
+  static Operand floats(int64_t rows, int64_t columns, const std::vector<float>& values) {
     const auto bytes = std::as_bytes(std::span(values));
     return {{bytes.begin(), bytes.end()}, matrix(DType::kF32, rows, columns)};
   }
+  Operand floats(int64_t rows, int64_t columns) { return floats(rows, columns, normals(rows * columns)); }
   Operand vector(int64_t n) {
     Operand v = floats(1, n);
     v.type = {DType::kF32, Layout::kRows, 1, {Dim(n)}};
     return v;
   }
   // For products with weights of that type.
-  Operand tokens(int64_t t, int64_t k, DType weights) {
-    Operand x = floats(t, k);
+  Operand tokens(int64_t t, int64_t k, DType weights) { return tokens(t, k, weights, normals(t * k)); }
+  static Operand tokens(int64_t t, int64_t k, DType weights, const std::vector<float>& values) {
+    Operand x = floats(t, k, values);
     if (!is_quantized_dtype(weights)) return x;
     const DType dtype = q8a_for_x16(weights);
     Operand q{std::vector<std::byte>(static_cast<size_t>(t * q8a_row_bytes(k))), matrix(dtype, t, k)};
@@ -75,9 +77,9 @@ class Linear : public testing::TestWithParam<Level> {
     }
     return q;
   }
-  Operand weight(DType dtype, int64_t n, int64_t k) {
+  Operand weight(DType dtype, int64_t n, int64_t k) { return weight(dtype, n, k, normals(n * k)); }
+  static Operand weight(DType dtype, int64_t n, int64_t k, const std::vector<float>& values) {
     const Layout layout = is_quantized_dtype(dtype) ? Layout::kX16 : Layout::kRows;
-    const std::vector<float> values = normals(n * k);
     std::vector<std::byte> rows(static_cast<size_t>(n * row_bytes(dtype, k)));
     find_format(dtype)->quantize(values.data(), n * k, rows.data());
     if (layout == Layout::kRows) return {rows, matrix(dtype, n, k)};
@@ -177,6 +179,51 @@ TEST_P(Linear, FusedFormsGiveTheBitsOfWhatTheyFuse) {
           expected.insert(expected.end(), row.begin(), row.end());
         }
         EXPECT_EQ(merged.rows(i, 1).bytes, expected);
+      }
+    }
+  }
+}
+
+// Sums of products of the largest codes, where the integers of a level have the least room.
+TEST_P(Linear, LargestCodesFit) {
+  // The ways in which weights and activations of one size change their signs with k.
+  const auto sign = [](int64_t way, int64_t i) {
+    switch (way) {
+      case 0:
+        return 1.0f;
+      case 1:
+        return i % 2 == 0 ? 1.0f : -1.0f;
+      case 2:
+        return i % 4 < 2 ? 1.0f : -1.0f;
+      default:
+        return i / 16 % 2 == 0 ? 1.0f : -1.0f;
+    }
+  };
+  const int64_t n = 16, t = 13;
+  for (const DType dtype : dtypes(true)) {
+    const int64_t k = find_format(dtype)->block_elements == 256 ? 512 : 352;
+    std::vector<float> of_w(static_cast<size_t>(n * k)), of_x(static_cast<size_t>(t * k));
+    for (int64_t r = 0; r < n; ++r) {
+      for (int64_t i = 0; i < k; ++i) of_w[static_cast<size_t>(r * k + i)] = sign(r % 4, i) * (r < 8 ? 1.0f : -1.0f);
+    }
+    for (int64_t j = 0; j < t; ++j) {
+      for (int64_t i = 0; i < k; ++i)
+        of_x[static_cast<size_t>(j * k + i)] = sign(j % 4, i) * (j % 8 < 4 ? 1.0f : -1.0f);
+    }
+    const Operand w = weight(dtype, n, k, of_w), x = tokens(t, k, dtype, of_x), y = run("linear_q8", {x, w}, n);
+    std::vector<float> row(static_cast<size_t>(k)), token(static_cast<size_t>(k));
+    for (int64_t r = 0; r < n; ++r) {
+      dequantize_row(dtype, Layout::kX16, w.bytes.data(), r, k, row.data());
+      for (int64_t j = 0; j < t; ++j) {
+        q8a_dequantize_row(x.bytes.data() + j * q8a_row_bytes(k), k, token.data());
+        double sum = 0, most = 0;
+        for (size_t i = 0; i < row.size(); ++i) {
+          sum += double{row[i]} * token[i];
+          most += std::abs(double{row[i]} * token[i]);
+        }
+        float value;
+        std::memcpy(&value, y.bytes.data() + 4 * (j * n + r), 4);
+        ASSERT_NEAR(value, sum, 1e-5 * most) << dtype_name(dtype) << " row " << r << " token " << j;
       }
     }
   }

@@ -14,7 +14,8 @@ namespace ll {
 namespace avx2 {
 namespace {
 
-static_assert(kBf16Panels * kBf16Tokens <= kLinearChunk);  // what Scratch::sums holds
+static_assert(kBf16Panels * kBf16Tokens <= kLinearChunk);      // what Scratch::sums holds
+static_assert(2 * kLinearChunk / 4 <= linear_panel_bytes(1));  // Scratch::panel: zeros of two weights
 
 int64_t panel_count(const TensorView& w) { return (w.dim(0) + kPanelRows - 1) / kPanelRows; }
 
@@ -25,7 +26,7 @@ struct Scratch {
         panel(reinterpret_cast<std::byte*>(sums[1] + kPanelRows * kLinearChunk)),
         rounded(panel + linear_panel_bytes(k)) {}
   float* sums[2];      // [kLinearChunk][16], of the second weight for kGated
-  std::byte* panel;    // weights made ready: two panels of f32 rows, or what PrefillFn unpacks
+  std::byte* panel;    // weights made ready: two panels of f32 rows, or panels for tiles; else what ZerosFn makes
   std::byte* rounded;  // a chunk of Bf16Tiles::round
 };
 
@@ -63,6 +64,7 @@ void prefetch(const std::byte* data, int64_t bytes, int64_t t, int64_t tokens) {
 // several, the steps share the next panel, which the first then finds in the cache. More tokens hide the memory behind
 // their arithmetic.
 constexpr int64_t kAhead = 32768, kMostAhead = 32;
+constexpr int64_t kMany = 8;  // tokens for which what ManyFn makes ready pays
 
 // Tokens of the next step when `left` are left.
 int64_t step_of(const Dots& dots, int64_t left) {
@@ -70,13 +72,14 @@ int64_t step_of(const Dots& dots, int64_t left) {
 }
 
 // A chunk of tokens times one panel. In what steps does not change their bits.
-void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, int64_t tokens, std::byte* scratch,
-              float* out) {
+void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, int64_t tokens, float* out) {
   const Dots& dots = *panel.dots;
   int64_t t = 0;
-  if (dots.prefill != nullptr && tokens >= dots.prefill_least) {
-    t = tokens / dots.prefill_tile * dots.prefill_tile;
-    dots.prefill(panel.data, k, x, t, scratch, out);
+  if (dots.many != nullptr && tokens >= kMany) {
+    t = tokens / 4 * 4;
+    DotTokens part = x;
+    if (tokens <= kMostAhead) part.ahead = kAhead;
+    dots.many(panel.data, k, part, t, out);
   }
   const bool many = t > 0 || tokens > kMostAhead;
   int64_t steps = 0;
@@ -172,20 +175,30 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   const bool tiled = std::all_of(first_weight, first_weight + roles.weights, has_tiles);
   const int64_t in_tiles = tiled ? x.dim(0) / 16 * 16 : 0;  // tokens
 
+  // Tokens [first, first + count) as `dots` reads them; their zeros, where it has some, go to `zeros`.
+  const auto with_zeros = [&](const Dots* dots, int64_t first, int64_t count, std::byte* zeros) {
+    DotTokens tokens = {x.row<std::byte>(first), x.row_bytes};
+    if (dots == nullptr || dots->zeros == nullptr) return tokens;
+    for (int64_t t = 0; t < count; ++t) dots->zeros(x.row<std::byte>(first + t), k, zeros + t * (k / 4));
+    tokens.zeros = zeros, tokens.zeros_bytes = k / 4;
+    return tokens;
+  };
+
   // Panels [begin, end) of part p times the tokens that are not in tiles, chunk by chunk.
   const auto multiply_chunk = [&](size_t p, int64_t column, int64_t begin, int64_t end, int64_t chunk) {
     const int64_t tokens = std::min(kLinearChunk, x.dim(0) - chunk);
-    const DotTokens rows_of_x = {x.row<std::byte>(chunk), x.row_bytes};
     const TensorView& w = call.in[1 + p];
     const Dots* const dots = q8 ? x16(w.dtype) : nullptr;
     const Dots* const up_dots = q8 && gated ? x16(call.in[2].dtype) : nullptr;
+    const DotTokens rows_of_x = with_zeros(dots, chunk, tokens, scratch.panel);
+    const DotTokens rows_of_up = with_zeros(up_dots, chunk, tokens, scratch.panel + kLinearChunk * k / 4);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t rows = std::min(kPanelRows, w.dim(0) - i * kPanelRows);
       const Panel panel = open_panel(w, i, dots, scratch.panel);
-      multiply(panel, rows, k, rows_of_x, tokens, scratch.panel, scratch.sums[0]);
+      multiply(panel, rows, k, rows_of_x, tokens, scratch.sums[0]);
       if (gated) {
         const Panel up = open_panel(call.in[2], i, up_dots, scratch.panel);
-        multiply(up, rows, k, rows_of_x, tokens, scratch.panel, scratch.sums[1]);
+        multiply(up, rows, k, rows_of_up, tokens, scratch.sums[1]);
       }
       finish(p, column, i, chunk, tokens, scratch.sums[0], scratch.sums[1]);
     }
@@ -247,7 +260,7 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
           const DotTokens rows_of_x = {x.row<std::byte>(chunk + t), x.row_bytes};
           for (int64_t m = 0; m < n; ++m) {
             const Panel panel = open_panel(w, i + m, nullptr, scratch.panel);
-            multiply(panel, std::min(kPanelRows, rows_left(i + m)), k, rows_of_x, count, scratch.panel,
+            multiply(panel, std::min(kPanelRows, rows_left(i + m)), k, rows_of_x, count,
                      scratch.sums[j] + m * kBf16Tokens * kPanelRows);
           }
         }

@@ -3,13 +3,17 @@
 //
 // A unit of 64 bytes gives two registers of codes, rows 0-7 and rows 8-15 ("halves"), four consecutive k each.
 // vpmaddubsw multiplies them with four broadcast activation codes and adds pairs into 16 bits; some of those sums are
-// added up before vpmaddwd widens them, times the group's scale. How many: code * 127 * 2 * kFlush must stay below
-// 32768. Sums over a block are exact integers, with group scales too: 256 k have one activation scale (q8a256). They
-// are scaled and added in f32 in ascending k, so no output depends on kTokens.
+// added up before vpmaddwd widens them, times the group's scale. How many, kFlush: what they add up to must fit 16
+// bits. With a kZero that is code - kZero, from -kZero to kZero - 1: sums of codes may wrap around, as long as kZero
+// times the activations' sum is taken off in the same 16 bits. Sums over a block are exact integers, with group scales
+// too: 256 k have one activation scale (q8a256). They are scaled and added in f32 in ascending k, so no output depends
+// on kTokens.
 #pragma once
 
 #include <immintrin.h>
 
+#include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "kernels/cpu/avx2/linear_dots.h"
@@ -24,7 +28,7 @@ namespace {
 //   kElements            of a block
 //   kLowBits, kHighBits  of a code: planes of a sub-block, the high one first
 //   kTable, kSigned      codes index kIq4Values; codes are signed bytes after unpacking
-//   kZero                subtracted from codes
+//   kZero                subtracted from codes; 0 or half of 2^bits
 //   kGroup               0, 16 or 32 elements with one scale
 //   kSignedScale         group scales are int8 after decoding
 //   kMin                 the format has minima (grouped) or an addend (plain)
@@ -96,16 +100,14 @@ inline __attribute__((always_inline)) Factors factors_of(const GroupScales& scal
   return f;
 }
 
-// What a grouped format multiplies sums of codes with: the minima of two neighbouring groups, or, to take kZero back,
-// their scales. Eight rows' pairs of 16 bits.
+// A grouped format's minima of two neighbouring groups: eight rows' pairs of 16 bits.
 template <class F>
-constexpr int kPairs = F::kGroup == 0 || (!F::kMin && F::kZero == 0) ? 0 : 128 / F::kGroup;
+constexpr int kPairs = F::kGroup != 0 && F::kMin ? 128 / F::kGroup : 0;
 template <class F>
-inline __attribute__((always_inline)) __m256i pair_of(const GroupScales& scales, int pair, int half) {
-  const std::byte* bytes = (F::kMin ? scales.min : scales.scale) + 32 * pair + 8 * half;
-  const __m128i both = _mm_unpacklo_epi8(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)),
-                                         _mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes + 16)));
-  return !F::kMin && F::kSignedScale ? _mm256_cvtepi8_epi16(both) : _mm256_cvtepu8_epi16(both);
+inline __attribute__((always_inline)) __m256i min_pair(const GroupScales& scales, int pair, int half) {
+  const std::byte* bytes = scales.min + 32 * pair + 8 * half;
+  return _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)),
+                                                _mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes + 16))));
 }
 
 // Codes of k 4g .. 4g+3 of eight rows.
@@ -131,11 +133,34 @@ inline __attribute__((always_inline)) __m256i unpack(const std::byte* sub, int h
 // Products that fit 16 bits when added up; see above.
 template <class F>
 constexpr int flush_after() {
-  constexpr int kLargest = F::kSigned ? 128 : (1 << (F::kLowBits + F::kHighBits)) - 1;
+  static_assert(F::kZero == 0 || 2 * F::kZero == 1 << (F::kLowBits + F::kHighBits));
+  constexpr int kLargest = F::kSigned ? 128 : F::kZero > 0 ? F::kZero : (1 << (F::kLowBits + F::kHighBits)) - 1;
   for (int n = 8; n > 1; n /= 2) {
     if (kLargest * 127 * 2 * n < 32768 && (F::kGroup != 16 || n <= 4)) return n;
   }
   return 1;
+}
+
+// ZerosFn of a format with a kZero: int16[k / (4 * kFlush)][2], kZero times the sums of codes that meet in 16 bits: of
+// k with k % 4 < 2, and of the others.
+template <class F>
+void zeros_of(const std::byte* row, int64_t k, std::byte* zeros) {
+  constexpr int kFlush = flush_after<F>();
+  static_assert(kFlush >= 4);
+  for (int64_t q = 0; q < k / 32; ++q) {
+    __m256i sums = _mm256_maddubs_epi16(_mm256_set1_epi8(1), load(row + 32 * q));
+    sums = _mm256_slli_epi16(sums, __builtin_ctz(F::kZero));
+    sums = _mm256_add_epi16(sums, _mm256_shuffle_epi32(sums, 0x4e));
+    sums = _mm256_add_epi16(sums, _mm256_shuffle_epi32(sums, 0xb1));  // of k 0-15 and 16-31
+    const int first = _mm256_extract_epi32(sums, 0), second = _mm256_extract_epi32(sums, 4);
+    if constexpr (kFlush == 4) {
+      const int both[2] = {first, second};
+      std::memcpy(zeros + 8 * q, both, sizeof both);
+    } else {
+      const int all = _mm_cvtsi128_si32(_mm_add_epi16(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1)));
+      std::memcpy(zeros + 4 * q, &all, sizeof all);
+    }
+  }
 }
 
 // Keeps a running sum in its register: left alone, the compiler turns chains of additions into trees and spills them.
@@ -152,15 +177,21 @@ inline __attribute__((always_inline)) void widen(const __m256i (&part)[kTokens][
   }
 }
 
-// sum[t][h] += per row of half h, the sum over 32 k of code * activation * scale. `units` gives eight rows' codes of
-// four k, (half, unit); `scales` the scales of a unit's group, (half, unit). Token t's codes are at x + t * row_bytes.
+// sum[t][h] += per row of half h, the sum over sub-block q of (code - kZero) * activation * scale. `units` gives eight
+// rows' codes of four k, (half, unit); `scales` the scales of a unit's group, (half, unit).
 template <class F, int kTokens, class Units, class Scales>
-inline __attribute__((always_inline)) void dot_sub(const Units& units, const Scales& scales, const std::byte* x,
-                                                   int64_t row_bytes, __m256i (&sum)[kTokens][2]) {
+inline __attribute__((always_inline)) void dot_sub(const Units& units, const Scales& scales, const DotTokens& x,
+                                                   int64_t q, __m256i (&sum)[kTokens][2]) {
   constexpr int kFlush = flush_after<F>();
 #pragma GCC unroll 8
   for (int first = 0; first < 8; first += kFlush) {
     __m256i part[kTokens][2];
+    [[maybe_unused]] __m256i zero[kTokens];
+    if constexpr (F::kZero > 0) {
+#pragma GCC unroll 4
+      for (int t = 0; t < kTokens; ++t)
+        zero[t] = broadcast32(x.zeros + t * x.zeros_bytes + (8 * q + first) * 4 / kFlush);
+    }
 #pragma GCC unroll 8
     for (int g = first; g < first + kFlush; ++g) {
       const __m256i w[2] = {units(0, g), units(1, g)};
@@ -168,7 +199,7 @@ inline __attribute__((always_inline)) void dot_sub(const Units& units, const Sca
       if constexpr (F::kSigned) size[0] = _mm256_abs_epi8(w[0]), size[1] = _mm256_abs_epi8(w[1]);
 #pragma GCC unroll 4
       for (int t = 0; t < kTokens; ++t) {
-        const __m256i a = broadcast32(x + t * row_bytes + 4 * g);
+        const __m256i a = broadcast32(x.rows + t * x.row_bytes + 32 * q + 4 * g);
 #pragma GCC unroll 2
         for (int h = 0; h < 2; ++h) {
           __m256i product;
@@ -177,7 +208,13 @@ inline __attribute__((always_inline)) void dot_sub(const Units& units, const Sca
           } else {
             product = _mm256_maddubs_epi16(w[h], a);
           }
-          part[t][h] = g == first ? product : _mm256_add_epi16(part[t][h], product);
+          if (g > first) {
+            part[t][h] = _mm256_add_epi16(part[t][h], product);
+          } else if constexpr (F::kZero > 0) {
+            part[t][h] = _mm256_sub_epi16(product, zero[t]);
+          } else {
+            part[t][h] = product;
+          }
           pin(part[t][h]);
         }
       }
@@ -187,7 +224,7 @@ inline __attribute__((always_inline)) void dot_sub(const Units& units, const Sca
   }
 }
 
-// total[t][h] += the exact sums of a plain format's block q, scaled; `d` and `m` are its factors.
+// total[t][h] += the exact sums of a plain format's sub-block q, scaled; `d` and `m` are its factors.
 template <class F, int kTokens>
 inline __attribute__((always_inline)) void add_plain(const __m256i (&sum)[kTokens][2], const DotTokens& x, int64_t k,
                                                      int64_t q, const __m256 (&d)[2], const __m256 (&m)[2],
@@ -196,184 +233,113 @@ inline __attribute__((always_inline)) void add_plain(const __m256i (&sum)[kToken
   for (int t = 0; t < kTokens; ++t) {
     const std::byte* row = x.rows + t * x.row_bytes;
     const __m256 scale = _mm256_set1_ps(read_float(row + k + 4 * q));
-    __m256i codes;  // their sum
-    if constexpr (F::kZero > 0 || F::kMin) {
-      codes = _mm256_madd_epi16(broadcast32(row + k + k / 8 + 4 * q), _mm256_set1_epi16(1));
+    [[maybe_unused]] __m256 low;
+    if constexpr (F::kMin) {
+      const __m256i codes = _mm256_madd_epi16(broadcast32(row + k + k / 8 + 4 * q), _mm256_set1_epi16(1));
+      low = _mm256_mul_ps(_mm256_cvtepi32_ps(codes), scale);
     }
 #pragma GCC unroll 2
     for (int h = 0; h < 2; ++h) {
-      __m256i value = sum[t][h];
-      if constexpr (F::kZero > 0) {
-        static_assert((F::kZero & (F::kZero - 1)) == 0);
-        value = _mm256_sub_epi32(value, _mm256_slli_epi32(codes, __builtin_ctz(F::kZero)));
-      }
-      total[t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(value), _mm256_mul_ps(d[h], scale), total[t][h]);
-      if constexpr (F::kMin) {
-        total[t][h] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(codes), scale), m[h], total[t][h]);
-      }
+      total[t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[t][h]), _mm256_mul_ps(d[h], scale), total[t][h]);
+      if constexpr (F::kMin) total[t][h] = _mm256_fmadd_ps(low, m[h], total[t][h]);
     }
   }
 }
 
-// total[t][h] += the exact sums of a grouped format's block b, scaled. `pairs` gives pair_of, (pair, half).
+// total[t][h] += the exact sums of a grouped format's block b, scaled. `pairs` gives min_pair, (pair, half).
 template <class F, int kTokens, class Pairs>
 inline __attribute__((always_inline)) void add_block(const __m256i (&sum)[kTokens][2], const DotTokens& x, int64_t k,
                                                      int64_t b, const Pairs& pairs, const __m256 (&d)[2],
                                                      const __m256 (&m)[2], __m256 (&total)[kTokens][2]) {
   constexpr int kCount = kPairs<F>;
   [[maybe_unused]] alignas(16) std::byte sums_of_32[kTokens][16];
-  const std::byte* sums[kTokens];
-  for (int t = 0; t < kTokens; ++t) {
-    const std::byte* of_16 = x.rows + t * x.row_bytes + k + k / 8 + 32 * b;
-    sums[t] = of_16;
-    if constexpr (kCount > 0 && F::kGroup == 32) {
-      store_neighbours(of_16, sums_of_32[t]);
-      sums[t] = sums_of_32[t];
+  [[maybe_unused]] const std::byte* sums[kTokens];
+  if constexpr (F::kMin) {
+    for (int t = 0; t < kTokens; ++t) {
+      sums[t] = x.rows + t * x.row_bytes + k + k / 8 + 32 * b;
+      if constexpr (F::kGroup == 32) {
+        store_neighbours(sums[t], sums_of_32[t]);
+        sums[t] = sums_of_32[t];
+      }
     }
   }
 #pragma GCC unroll 2
   for (int h = 0; h < 2; ++h) {
-    __m256i pair[kCount + 1];
+    [[maybe_unused]] __m256i pair[kCount + 1];
     for (int p = 0; p < kCount; ++p) pair[p] = pairs(p, h);
 #pragma GCC unroll 4
     for (int t = 0; t < kTokens; ++t) {
       const __m256 scale = _mm256_set1_ps(read_float(x.rows + t * x.row_bytes + k + 32 * b));
-      __m256i value = sum[t][h], low = _mm256_setzero_si256();
+      __m256 of_block = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][h]), d[h]);
+      if constexpr (F::kMin) {
+        __m256i low = _mm256_madd_epi16(pair[0], broadcast32(sums[t]));
 #pragma GCC unroll 8
-      for (int p = 0; p < kCount; ++p) {
-        const __m256i product = _mm256_madd_epi16(pair[p], broadcast32(sums[t] + 4 * p));
-        low = p == 0 ? product : _mm256_add_epi32(low, product);
+        for (int p = 1; p < kCount; ++p) {
+          low = _mm256_add_epi32(low, _mm256_madd_epi16(pair[p], broadcast32(sums[t] + 4 * p)));
+        }
+        of_block = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(low), m[h], of_block);
       }
-      if constexpr (F::kZero > 0) {
-        static_assert((F::kZero & (F::kZero - 1)) == 0 && !F::kMin);
-        value = _mm256_sub_epi32(value, _mm256_slli_epi32(low, __builtin_ctz(F::kZero)));
-      }
-      __m256 of_block = _mm256_mul_ps(_mm256_cvtepi32_ps(value), d[h]);
-      if constexpr (F::kMin) of_block = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(low), m[h], of_block);
       total[t][h] = _mm256_fmadd_ps(of_block, scale, total[t][h]);
     }
   }
 }
 
-template <class F, int kTokens>
-void dot_panel(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, float* out) {
-  constexpr int kSubs = F::kElements / 32;
-  constexpr int64_t kSubBytes = 64 * (F::kLowBits + F::kHighBits), kBlockBytes = F::kScaleBytes + kSubs * kSubBytes;
-  const int64_t count = k / F::kElements;
-  const std::byte* tails = panel + count * kBlockBytes;
-  __m256 total[kTokens][2];
-  for (int t = 0; t < kTokens; ++t) total[t][0] = total[t][1] = _mm256_setzero_ps();
-
-  for (int64_t b = 0; b < count; ++b) {
-    const std::byte* block = panel + b * kBlockBytes;
-    const std::byte* tail = tails + b * F::kTailBytes;
-    [[maybe_unused]] GroupScales scales;
-    if constexpr (F::kGroup != 0) F::decode(block, tail, scales);
-    __m256i sum[kTokens][2];
-    for (int t = 0; t < kTokens; ++t) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
-    for (int s = 0; s < kSubs; ++s) {
-      const int64_t q = b * kSubs + s;
-      const std::byte* sub = block + F::kScaleBytes + s * kSubBytes;
-      const Factors factors[2] = {factors_of<F>(scales, s, 0), factors_of<F>(scales, s, 1)};
-      ask_ahead<kBlockBytes + F::kTailBytes, kSubs>(panel, q, x);
-      const auto units = [&](int h, int g) __attribute__((always_inline)) { return unpack<F>(sub, h, g); };
-      const auto scale = [&](int h, int g) __attribute__((always_inline)) { return factors[h].scale[g / 4]; };
-      dot_sub<F, kTokens>(units, scale, x.rows + 32 * q, x.row_bytes, sum);
-    }
-    const __m256 d[2] = {f16_values(tail, 0), f16_values(tail, 1)};
-    __m256 m[2] = {};
-    if constexpr (F::kMin) m[0] = f16_values(tail + 32, 0), m[1] = f16_values(tail + 32, 1);
-    if constexpr (F::kGroup == 0) {
-      add_plain<F, kTokens>(sum, x, k, b, d, m, total);
-    } else {
-      const auto pairs = [&](int p, int h) __attribute__((always_inline)) { return pair_of<F>(scales, p, h); };
-      add_block<F, kTokens>(sum, x, k, b, pairs, d, m, total);
-    }
-  }
-  for (int t = 0; t < kTokens; ++t) {
-    for (int h = 0; h < 2; ++h) _mm256_store_ps(out + 16 * t + 8 * h, total[t][h]);
-  }
-}
-
-// A panel unpacked once for many tokens.
+// Where the parts of a panel are.
 template <class F>
-struct Unpacked {
-  static constexpr int kGroups = F::kGroup == 16 ? 2 : 1;  // of a sub-block
-  static constexpr int64_t kPairBytes = 64 * kPairs<F>;    // of a block
+struct PanelParts {
+  static constexpr int kSubs = F::kElements / 32;
+  static constexpr int64_t kSubBytes = 64 * (F::kLowBits + F::kHighBits),
+                           kBlockBytes = F::kScaleBytes + kSubs * kSubBytes, kAskBytes = kBlockBytes + F::kTailBytes;
 
-  Unpacked(std::byte* scratch, int64_t k)
-      : codes(scratch),
-        scale(codes + 16 * k),
-        pair(scale + (F::kGroup != 0 ? 64 * kGroups * (k / 32) : 0)),
-        factor(reinterpret_cast<float*>(pair + kPairBytes * (k / F::kElements))) {}
-  std::byte* codes;  // [k / 4][16][4]
-  std::byte* scale;  // [k / 32][kGroups][16] pairs (s, s) of 16 bits, grouped formats
-  std::byte* pair;   // [blocks][kPairs][16] pairs: pair_of
-  float* factor;     // [blocks][d, m][16]
+  PanelParts(const std::byte* start, int64_t k) : panel(start), tails(start + k / F::kElements * kBlockBytes) {}
+  const std::byte* block(int64_t b) const { return panel + b * kBlockBytes; }
+  const std::byte* tail(int64_t b) const { return tails + b * F::kTailBytes; }
+  const std::byte* sub(int64_t b, int64_t s) const { return block(b) + F::kScaleBytes + s * kSubBytes; }
+  // Sub-block first + s, of up to eight from a grouped format's block on.
+  const std::byte* sub_of_chunk(int64_t first, int64_t s) const {
+    return F::kGroup != 0 ? sub(first / kSubs, s) : sub(first + s, 0);
+  }
+  void decode(int64_t b, GroupScales& scales) const {
+    if constexpr (F::kGroup != 0) F::decode(block(b), tail(b), scales);
+  }
+  void factors(int64_t b, __m256 (&d)[2], __m256 (&m)[2]) const {
+    for (int h = 0; h < 2; ++h) {
+      d[h] = f16_values(tail(b), h);
+      if constexpr (F::kMin) m[h] = f16_values(tail(b) + 32, h);
+    }
+  }
+
+  const std::byte *panel, *tails;
 };
 
-template <class F>
-void unpack_panel(const std::byte* panel, int64_t k, const Unpacked<F>& to) {
-  constexpr int kSubs = F::kElements / 32, kGroups = Unpacked<F>::kGroups;
-  constexpr int64_t kSubBytes = 64 * (F::kLowBits + F::kHighBits), kBlockBytes = F::kScaleBytes + kSubs * kSubBytes;
-  const int64_t count = k / F::kElements;
-  for (int64_t b = 0; b < count; ++b) {
-    const std::byte* block = panel + b * kBlockBytes;
-    const std::byte* tail = panel + count * kBlockBytes + b * F::kTailBytes;
-    [[maybe_unused]] GroupScales scales;
-    if constexpr (F::kGroup != 0) F::decode(block, tail, scales);
-    for (int s = 0; s < kSubs; ++s) {
-      const int64_t q = b * kSubs + s;
-      for (int h = 0; h < 2; ++h) {
-#pragma GCC unroll 8
-        for (int g = 0; g < 8; ++g) {
-          store(to.codes + 512 * q + 64 * g + 32 * h, unpack<F>(block + F::kScaleBytes + s * kSubBytes, h, g));
-        }
-        if constexpr (F::kGroup != 0) {
-          const Factors factors = factors_of<F>(scales, s, h);
-          for (int g = 0; g < kGroups; ++g) store(to.scale + 64 * (q * kGroups + g) + 32 * h, factors.scale[g]);
-        }
-      }
-    }
-    for (int h = 0; h < 2; ++h) {
-      for (int p = 0; p < kPairs<F>; ++p) {
-        store(to.pair + b * Unpacked<F>::kPairBytes + 64 * p + 32 * h, pair_of<F>(scales, p, h));
-      }
-      _mm256_store_ps(to.factor + 32 * b + 8 * h, f16_values(tail, h));
-      if constexpr (F::kMin) _mm256_store_ps(to.factor + 32 * b + 16 + 8 * h, f16_values(tail + 32, h));
-    }
-  }
-}
-
-// An unpacked panel times kTokens tokens: the operations of dot_panel in its order.
+// A panel times 1, 2 or 4 tokens: codes are unpacked in passing.
 template <class F, int kTokens>
-void dot_unpacked(const Unpacked<F>& w, int64_t k, const DotTokens& x, float* out) {
-  constexpr int kSubs = F::kElements / 32, kGroups = Unpacked<F>::kGroups;
+void dot_panel(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, float* out) {
+  using Parts = PanelParts<F>;
+  const Parts parts(panel, k);
   __m256 total[kTokens][2];
   for (int t = 0; t < kTokens; ++t) total[t][0] = total[t][1] = _mm256_setzero_ps();
+
   for (int64_t b = 0; b < k / F::kElements; ++b) {
-    const float* factor = w.factor + 32 * b;
+    [[maybe_unused]] GroupScales scales;
+    parts.decode(b, scales);
     __m256i sum[kTokens][2];
     for (int t = 0; t < kTokens; ++t) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
-    for (int s = 0; s < kSubs; ++s) {
-      const int64_t q = b * kSubs + s;
-      const auto units = [&](int h, int g) __attribute__((always_inline)) {
-        return load(w.codes + 512 * q + 64 * g + 32 * h);
-      };
-      const auto scale = [&](int h, int g) __attribute__((always_inline)) {
-        return F::kGroup == 0 ? _mm256_set1_epi16(1) : load(w.scale + 64 * (q * kGroups + g * kGroups / 8) + 32 * h);
-      };
-      dot_sub<F, kTokens>(units, scale, x.rows + 32 * q, x.row_bytes, sum);
+    for (int s = 0; s < Parts::kSubs; ++s) {
+      const int64_t q = b * Parts::kSubs + s;
+      const std::byte* sub = parts.sub(b, s);
+      const Factors factors[2] = {factors_of<F>(scales, s, 0), factors_of<F>(scales, s, 1)};
+      ask_ahead<Parts::kAskBytes, Parts::kSubs>(panel, q, x);
+      const auto units = [&](int h, int g) __attribute__((always_inline)) { return unpack<F>(sub, h, g); };
+      const auto scale = [&](int h, int g) __attribute__((always_inline)) { return factors[h].scale[g / 4]; };
+      dot_sub<F, kTokens>(units, scale, x, q, sum);
     }
-    const __m256 d[2] = {_mm256_load_ps(factor), _mm256_load_ps(factor + 8)};
-    __m256 m[2] = {};
-    if constexpr (F::kMin) m[0] = _mm256_load_ps(factor + 16), m[1] = _mm256_load_ps(factor + 24);
+    __m256 d[2], m[2] = {};
+    parts.factors(b, d, m);
     if constexpr (F::kGroup == 0) {
       add_plain<F, kTokens>(sum, x, k, b, d, m, total);
     } else {
-      const auto pairs = [&](int p, int h) __attribute__((always_inline)) {
-        return load(w.pair + b * Unpacked<F>::kPairBytes + 64 * p + 32 * h);
-      };
+      const auto pairs = [&](int p, int h) __attribute__((always_inline)) { return min_pair<F>(scales, p, h); };
       add_block<F, kTokens>(sum, x, k, b, pairs, d, m, total);
     }
   }
@@ -382,22 +348,113 @@ void dot_unpacked(const Unpacked<F>& w, int64_t k, const DotTokens& x, float* ou
   }
 }
 
+// Up to 256 k of a panel, decoded once for many tokens, in the L1 cache: a block of a grouped format, up to kSubs of a
+// plain one.
 template <class F>
-void prefill(const std::byte* panel, int64_t k, const DotTokens& x, int64_t tokens, std::byte* scratch, float* out) {
-  const Unpacked<F> w(scratch, k);
-  unpack_panel<F>(panel, k, w);
-  for (int64_t t = 0; t < tokens; t += 4) dot_unpacked<F, 4>(w, k, x.from(t), out + 16 * t);
+struct DecodedChunk {
+  static constexpr bool kGrouped = F::kGroup != 0;
+  static constexpr int kSubs = 8, kGroups = F::kGroup == 16 ? 2 : 1;  // kGroups of a sub-block
+  // Codes of one plane of bits are unpacked in passing by the first tokens and left here for the others.
+  static constexpr bool kInPassing = F::kHighBits == 0;
+
+  // Sub-blocks [first, first + count).
+  DecodedChunk(const PanelParts<F>& parts, int64_t first, int64_t count) {
+    const int64_t block = first / PanelParts<F>::kSubs;
+    if constexpr (kGrouped) {
+      GroupScales scales;
+      F::decode(parts.block(block), parts.tail(block), scales);
+      for (int h = 0; h < 2; ++h) {
+        for (int s = 0; s < kSubs; ++s) {
+          const Factors factors = factors_of<F>(scales, s, h);
+          for (int g = 0; g < kGroups; ++g) scale[s][g][h] = factors.scale[g];
+        }
+        for (int p = 0; p < kPairs<F>; ++p) pair[p][h] = min_pair<F>(scales, p, h);
+      }
+    }
+    for (int64_t i = 0; i < (kGrouped ? 1 : count); ++i) parts.factors(block + i, d[i], m[i]);
+    if constexpr (!kInPassing) {
+      for (int64_t s = 0; s < count; ++s) {
+        const std::byte* sub = parts.sub_of_chunk(first, s);
+        for (int h = 0; h < 2; ++h) {
+#pragma GCC unroll 8
+          for (int g = 0; g < 8; ++g) codes[s][g][h] = unpack<F>(sub, h, g);
+        }
+      }
+    }
+  }
+
+  __m256i codes[kSubs][8][2];
+  __m256i scale[kSubs][kGroups][2];  // grouped formats
+  __m256i pair[kPairs<F> + 1][2];
+  __m256 d[kGrouped ? 1 : kSubs][2], m[kGrouped ? 1 : kSubs][2];
+};
+
+// total[t][h] += the products of sub-blocks [first, first + count), which w has, with kTokens tokens: the operations of
+// dot_panel in its order. kUnpack: w's codes are made on the way.
+template <class F, int kTokens, bool kUnpack>
+inline __attribute__((always_inline)) void dot_decoded(const PanelParts<F>& parts, DecodedChunk<F>& w, int64_t first,
+                                                       int64_t count, int64_t k, const DotTokens& x,
+                                                       __m256 (&total)[kTokens][2]) {
+  using Chunk = DecodedChunk<F>;
+  __m256i sum[kTokens][2];
+  for (int64_t s = 0; s < count; ++s) {
+    if (!Chunk::kGrouped || s == 0) {
+      for (int t = 0; t < kTokens; ++t) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
+    }
+    ask_ahead<PanelParts<F>::kAskBytes, PanelParts<F>::kSubs>(parts.panel, first + s, x);
+    const auto units = [&](int h, int g) __attribute__((always_inline)) {
+      if constexpr (kUnpack) w.codes[s][g][h] = unpack<F>(parts.sub_of_chunk(first, s), h, g);
+      return w.codes[s][g][h];
+    };
+    const auto scale = [&](int h, int g) __attribute__((always_inline)) {
+      return Chunk::kGrouped ? w.scale[s][g * Chunk::kGroups / 8][h] : _mm256_set1_epi16(1);
+    };
+    dot_sub<F, kTokens>(units, scale, x, first + s, sum);
+    if constexpr (!Chunk::kGrouped) add_plain<F, kTokens>(sum, x, k, first + s, w.d[s], w.m[s], total);
+  }
+  if constexpr (Chunk::kGrouped) {
+    const auto pairs = [&](int p, int h) __attribute__((always_inline)) { return w.pair[p][h]; };
+    add_block<F, kTokens>(sum, x, k, first / Chunk::kSubs, pairs, w.d[0], w.m[0], total);
+  }
+}
+
+// ManyFn.
+template <class F>
+void dot_many(const std::byte* panel, int64_t k, const DotTokens& x, int64_t tokens, float* out) {
+  const PanelParts<F> parts(panel, k);
+  const auto asking = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(tokens / 4)));
+  for (int64_t first = 0; first < k / 32; first += DecodedChunk<F>::kSubs) {
+    const int64_t count = std::min<int64_t>(DecodedChunk<F>::kSubs, k / 32 - first);
+    DecodedChunk<F> w(parts, first, count);
+    for (int64_t t = 0; t < tokens; t += 4) {
+      DotTokens part = x.from(t);
+      if (t / 4 >= asking) part.ahead = 0;
+      part.ahead_mask = asking - 1, part.ahead_turn = t / 4;
+      float* sums = out + 16 * t;
+      __m256 total[4][2];
+      for (int i = 0; i < 4; ++i) {
+        for (int h = 0; h < 2; ++h) {
+          total[i][h] = first == 0 ? _mm256_setzero_ps() : _mm256_load_ps(sums + 16 * i + 8 * h);
+        }
+      }
+      if (DecodedChunk<F>::kInPassing && t == 0) {
+        dot_decoded<F, 4, DecodedChunk<F>::kInPassing>(parts, w, first, count, k, part, total);
+      } else {
+        dot_decoded<F, 4, false>(parts, w, first, count, k, part, total);
+      }
+      for (int i = 0; i < 4; ++i) {
+        for (int h = 0; h < 2; ++h) _mm256_store_ps(sums + 16 * i + 8 * h, total[i][h]);
+      }
+    }
+  }
 }
 
 template <class F>
 constexpr Dots dots_of(DType dtype) {
   Dots dots = {dtype, dot_panel<F, 1>, dot_panel<F, 2>, dot_panel<F, 4>};
-  // Formats of one plane of bits are unpacked in passing as fast as they would be read unpacked.
-  if constexpr (F::kHighBits != 0 || F::kGroup == 16 || (F::kTable && F::kGroup != 0)) {
-    dots.prefill = prefill<F>;
-    dots.prefill_tile = 4;
-    dots.prefill_least = 16;
-  }
+  // Blocks of 32 of one plane of bits are unpacked in passing as fast as they would be read unpacked.
+  if constexpr (F::kGroup != 0 || F::kHighBits != 0) dots.many = dot_many<F>;
+  if constexpr (F::kZero > 0) dots.zeros = zeros_of<F>;
   return dots;
 }
 
