@@ -15,7 +15,7 @@ namespace avx2 {
 namespace {
 
 static_assert(kBf16Panels * kBf16Tokens <= kLinearChunk);      // what Scratch::sums holds
-static_assert(2 * kLinearChunk / 4 <= linear_panel_bytes(1));  // Scratch::panel: zeros of two weights
+static_assert(2 * kLinearChunk / 4 <= linear_panel_bytes(1));  // Scratch::panel: sums for two weights
 
 int64_t panel_count(const TensorView& w) { return (w.dim(0) + kPanelRows - 1) / kPanelRows; }
 
@@ -26,7 +26,7 @@ struct Scratch {
         panel(reinterpret_cast<std::byte*>(sums[1] + kPanelRows * kLinearChunk)),
         rounded(panel + linear_panel_bytes(k)) {}
   float* sums[2];      // [kLinearChunk][16], of the second weight for kGated
-  std::byte* panel;    // weights made ready: two panels of f32 rows, or panels for tiles; else what ZerosFn makes
+  std::byte* panel;    // weights made ready: two panels of f32 rows, or panels for tiles; else what SumsFn makes
   std::byte* rounded;  // a chunk of Bf16Tiles::round
 };
 
@@ -175,12 +175,12 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   const bool tiled = std::all_of(first_weight, first_weight + roles.weights, has_tiles);
   const int64_t in_tiles = tiled ? x.dim(0) / 16 * 16 : 0;  // tokens
 
-  // Tokens [first, first + count) as `dots` reads them; their zeros, where it has some, go to `zeros`.
-  const auto with_zeros = [&](const Dots* dots, int64_t first, int64_t count, std::byte* zeros) {
+  // Tokens [first, first + count) as `dots` reads them; their sums, where it wants some, go to `sums`.
+  const auto with_sums = [&](const Dots* dots, int64_t first, int64_t count, std::byte* sums) {
     DotTokens tokens = {x.row<std::byte>(first), x.row_bytes};
-    if (dots == nullptr || dots->zeros == nullptr) return tokens;
-    for (int64_t t = 0; t < count; ++t) dots->zeros(x.row<std::byte>(first + t), k, zeros + t * (k / 4));
-    tokens.zeros = zeros, tokens.zeros_bytes = k / 4;
+    if (dots == nullptr || dots->sums == nullptr) return tokens;
+    for (int64_t t = 0; t < count; ++t) dots->sums(x.row<std::byte>(first + t), k, sums + t * (k / 4));
+    tokens.sums = sums, tokens.sums_bytes = k / 4;
     return tokens;
   };
 
@@ -190,8 +190,8 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
     const TensorView& w = call.in[1 + p];
     const Dots* const dots = q8 ? x16(w.dtype) : nullptr;
     const Dots* const up_dots = q8 && gated ? x16(call.in[2].dtype) : nullptr;
-    const DotTokens rows_of_x = with_zeros(dots, chunk, tokens, scratch.panel);
-    const DotTokens rows_of_up = with_zeros(up_dots, chunk, tokens, scratch.panel + kLinearChunk * k / 4);
+    const DotTokens rows_of_x = with_sums(dots, chunk, tokens, scratch.panel);
+    const DotTokens rows_of_up = with_sums(up_dots, chunk, tokens, scratch.panel + kLinearChunk * k / 4);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t rows = std::min(kPanelRows, w.dim(0) - i * kPanelRows);
       const Panel panel = open_panel(w, i, dots, scratch.panel);

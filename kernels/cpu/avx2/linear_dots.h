@@ -15,9 +15,9 @@ namespace ll {
 struct DotTokens {
   const std::byte* rows;
   int64_t row_bytes;
-  // What ZerosFn made of each token, zeros_bytes apart, where the products have one.
-  const std::byte* zeros = nullptr;
-  int64_t zeros_bytes = 0;
+  // What SumsFn made of each token, sums_bytes apart, where the products have one.
+  const std::byte* sums = nullptr;
+  int64_t sums_bytes = 0;
   // Products of block formats ask for the bytes this far ahead while they work (ask_ahead); 0: for none. They do so in
   // sub-blocks q with q & ahead_mask == ahead_turn, so that steps can share it.
   int64_t ahead = 0;
@@ -26,7 +26,7 @@ struct DotTokens {
   DotTokens from(int64_t token) const {
     DotTokens part = *this;
     part.rows += token * row_bytes;
-    if (zeros != nullptr) part.zeros += token * zeros_bytes;
+    if (sums != nullptr) part.sums += token * sums_bytes;
     return part;
   }
 };
@@ -49,8 +49,8 @@ inline __attribute__((always_inline)) void ask_ahead(const std::byte* panel, int
 using DotFn = void (*)(const std::byte* w, int64_t rows, int64_t k, const DotTokens& x, float* out);
 // The same for 4, 8, 12 and so on tokens. x.ahead is shared out among them.
 using ManyFn = void (*)(const std::byte* w, int64_t k, const DotTokens& x, int64_t tokens, float* out);
-// What a level wants of a token's codes besides: `zeros`, of k / 4 bytes or less, of a q8a row.
-using ZerosFn = void (*)(const std::byte* row, int64_t k, std::byte* zeros);
+// Sums of a q8a row's codes as a level's products of a format want them, k / 4 bytes or less.
+using SumsFn = void (*)(const std::byte* row, int64_t k, std::byte* sums);
 // Levels with tiles: panels are unpacked one by one, then multiplied with one or two tiles of 16 tokens at once.
 //   unpacked  panels one after another, unpacked_bytes(k) each, 64-byte aligned
 //   out       [panel][kTileTokens][16]
@@ -63,7 +63,7 @@ struct Dots {
   DotFn one, two, four;       // tokens
   DotFn eight = nullptr;      // null: the level has none
   ManyFn many = nullptr;      // null: the level has none
-  ZerosFn zeros = nullptr;    // null: the products do not read DotTokens::zeros
+  SumsFn sums = nullptr;      // null: the products do not read DotTokens::sums
   UnpackFn unpack = nullptr;  // with unpacked_bytes and tiles: null when the level has none
   int64_t (*unpacked_bytes)(int64_t k) = nullptr;
   TilesFn tiles = nullptr;

@@ -141,24 +141,28 @@ constexpr int flush_after() {
   return 1;
 }
 
-// ZerosFn of a format with a kZero: int16[k / (4 * kFlush)][2], kZero times the sums of codes that meet in 16 bits: of
-// k with k % 4 < 2, and of the others.
+// SumsFn of formats with a kZero, int16[k / (4 * kFlush)][2]: kZero times the sums of codes that meet in 16 bits, of k
+// with k % 4 < 2 and of the others. Of formats with minima of 32, int16[k / 32]: the sums of each group.
 template <class F>
-void zeros_of(const std::byte* row, int64_t k, std::byte* zeros) {
-  constexpr int kFlush = flush_after<F>();
-  static_assert(kFlush >= 4);
-  for (int64_t q = 0; q < k / 32; ++q) {
-    __m256i sums = _mm256_maddubs_epi16(_mm256_set1_epi8(1), load(row + 32 * q));
-    sums = _mm256_slli_epi16(sums, __builtin_ctz(F::kZero));
-    sums = _mm256_add_epi16(sums, _mm256_shuffle_epi32(sums, 0x4e));
-    sums = _mm256_add_epi16(sums, _mm256_shuffle_epi32(sums, 0xb1));  // of k 0-15 and 16-31
-    const int first = _mm256_extract_epi32(sums, 0), second = _mm256_extract_epi32(sums, 4);
-    if constexpr (kFlush == 4) {
-      const int both[2] = {first, second};
-      std::memcpy(zeros + 8 * q, both, sizeof both);
-    } else {
-      const int all = _mm_cvtsi128_si32(_mm_add_epi16(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1)));
-      std::memcpy(zeros + 4 * q, &all, sizeof all);
+constexpr bool kHasSums = F::kZero > 0 || (F::kMin && F::kGroup == 32);
+template <class F>
+void sums_of(const std::byte* row, int64_t k, std::byte* sums) {
+  if constexpr (F::kZero == 0) {
+    for (int64_t b = 0; b < k / 256; ++b) store_neighbours(row + k + k / 8 + 32 * b, sums + 16 * b);
+  } else {
+    constexpr int kFlush = flush_after<F>();
+    static_assert(kFlush >= 4);
+    for (int64_t q = 0; q < k / 32; ++q) {
+      __m256i all = _mm256_maddubs_epi16(_mm256_set1_epi8(1), load(row + 32 * q));
+      all = _mm256_slli_epi16(all, __builtin_ctz(F::kZero));
+      all = _mm256_add_epi16(all, _mm256_shuffle_epi32(all, 0x4e));
+      all = _mm256_add_epi16(all, _mm256_shuffle_epi32(all, 0xb1));  // of k 0-15 and 16-31
+      const __m128i first = _mm256_castsi256_si128(all), second = _mm256_extracti128_si256(all, 1);
+      if constexpr (kFlush == 4) {
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(sums + 8 * q), _mm_unpacklo_epi32(first, second));
+      } else {
+        _mm_storeu_si32(sums + 4 * q, _mm_add_epi16(first, second));
+      }
     }
   }
 }
@@ -189,8 +193,7 @@ inline __attribute__((always_inline)) void dot_sub(const Units& units, const Sca
     [[maybe_unused]] __m256i zero[kTokens];
     if constexpr (F::kZero > 0) {
 #pragma GCC unroll 4
-      for (int t = 0; t < kTokens; ++t)
-        zero[t] = broadcast32(x.zeros + t * x.zeros_bytes + (8 * q + first) * 4 / kFlush);
+      for (int t = 0; t < kTokens; ++t) zero[t] = broadcast32(x.sums + t * x.sums_bytes + (8 * q + first) * 4 / kFlush);
     }
 #pragma GCC unroll 8
     for (int g = first; g < first + kFlush; ++g) {
@@ -252,17 +255,12 @@ inline __attribute__((always_inline)) void add_block(const __m256i (&sum)[kToken
                                                      int64_t b, const Pairs& pairs, const __m256 (&d)[2],
                                                      const __m256 (&m)[2], __m256 (&total)[kTokens][2]) {
   constexpr int kCount = kPairs<F>;
-  [[maybe_unused]] alignas(16) std::byte sums_of_32[kTokens][16];
-  [[maybe_unused]] const std::byte* sums[kTokens];
-  if constexpr (F::kMin) {
-    for (int t = 0; t < kTokens; ++t) {
-      sums[t] = x.rows + t * x.row_bytes + k + k / 8 + 32 * b;
-      if constexpr (F::kGroup == 32) {
-        store_neighbours(sums[t], sums_of_32[t]);
-        sums[t] = sums_of_32[t];
-      }
-    }
-  }
+  // Of two neighbouring groups' codes each.
+  const auto sums = [&](int t, int p) __attribute__((always_inline)) {
+    const std::byte* of_block =
+        F::kGroup == 32 ? x.sums + t * x.sums_bytes + 16 * b : x.rows + t * x.row_bytes + k + k / 8 + 32 * b;
+    return broadcast32(of_block + 4 * p);
+  };
 #pragma GCC unroll 2
   for (int h = 0; h < 2; ++h) {
     [[maybe_unused]] __m256i pair[kCount + 1];
@@ -272,10 +270,10 @@ inline __attribute__((always_inline)) void add_block(const __m256i (&sum)[kToken
       const __m256 scale = _mm256_set1_ps(read_float(x.rows + t * x.row_bytes + k + 32 * b));
       __m256 of_block = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][h]), d[h]);
       if constexpr (F::kMin) {
-        __m256i low = _mm256_madd_epi16(pair[0], broadcast32(sums[t]));
+        __m256i low = _mm256_madd_epi16(pair[0], sums(t, 0));
 #pragma GCC unroll 8
         for (int p = 1; p < kCount; ++p) {
-          low = _mm256_add_epi32(low, _mm256_madd_epi16(pair[p], broadcast32(sums[t] + 4 * p)));
+          low = _mm256_add_epi32(low, _mm256_madd_epi16(pair[p], sums(t, p)));
         }
         of_block = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(low), m[h], of_block);
       }
@@ -454,7 +452,7 @@ constexpr Dots dots_of(DType dtype) {
   Dots dots = {dtype, dot_panel<F, 1>, dot_panel<F, 2>, dot_panel<F, 4>};
   // Blocks of 32 of one plane of bits are unpacked in passing as fast as they would be read unpacked.
   if constexpr (F::kGroup != 0 || F::kHighBits != 0) dots.many = dot_many<F>;
-  if constexpr (F::kZero > 0) dots.zeros = zeros_of<F>;
+  if constexpr (kHasSums<F>) dots.sums = sums_of<F>;
   return dots;
 }
 
