@@ -132,8 +132,8 @@ class Block {
       }
     };
     for_pages(head, values, 0, 2 * rows_of.groups(),
-              [&](const std::byte* rows, int64_t start, int64_t begin, int64_t end, Prefetch& ahead) {
-                with_keys(rows, begin, end, [&](const auto& keys) {
+              [&](const std::byte* rows, int64_t start, int64_t, int64_t, Prefetch& ahead) {
+                with_keys(rows, [&](const auto& keys) {
                   for_rows(rows_of, [&](auto count, int64_t n) { multiply_keys<count>(n, keys, start, ahead); });
                 });
               });
@@ -147,19 +147,18 @@ class Block {
               });
   }
 
-  // Calls work(keys) with keys [begin, end) of a page by column; other keys may be anything.
+  // Calls work(keys) with the keys of a page by column; those that no row sees may be anything.
   template <class F>
-  void with_keys(const std::byte* rows, int64_t begin, int64_t end, F work) {
-    begin = begin & ~int64_t{15}, end = (end + 15) & ~int64_t{15};
+  void with_keys(const std::byte* rows, F work) {
     if (kv_.dtype == DType::kF32) {
-      words_by_column(rows, bytes_, 0, head_dim_, begin, end, page_);
+      words_by_column(rows, bytes_, 0, head_dim_, page_);
       work(FloatKeys{page_});
     } else if (kv_.dtype == DType::kF16) {
       auto* columns = reinterpret_cast<uint16_t*>(columns_);
-      halves_by_column(rows, bytes_, head_dim_, begin, end, columns);
+      halves_by_column(rows, bytes_, head_dim_, columns);
       work(HalfKeys{columns});
     } else {
-      words_by_column(rows, bytes_, 0, bytes_ / 4, begin, end, columns_);
+      words_by_column(rows, bytes_, 0, bytes_ / 4, columns_);
       work(CodeKeys{columns_, columns_ + kv_scales_offset(head_dim_) / 4 * kKvPageSize});
     }
   }
@@ -190,7 +189,7 @@ class Block {
     for (int64_t p = begin / kKvPageSize; p < values.pages; ++p) {
       const int64_t page = step / kKvPageSize + p, start = p * kKvPageSize, count = std::min(end - start, kKvPageSize);
       const std::byte* rows = plane(pages[page], index);
-      words_by_column(rows, bytes_, scales, bytes_ / 4, 0, kKvPageSize, value_scales_ - scales * kAttentionStep + start,
+      words_by_column(rows, bytes_, scales, bytes_ / 4, value_scales_ - scales * kAttentionStep + start,
                       kAttentionStep);
       values.page[p] = rows;
       if (!direct_) values.page[p] = pad(rows, count, start);
@@ -225,12 +224,8 @@ class Block {
   [[gnu::noinline]] void multiply_keys(int64_t n, const P& keys, int64_t start, Prefetch& ahead) {
     constexpr bool kCodes = std::is_same_v<P, CodeKeys>;
     constexpr int kVectors = kCodes ? 2 : W::template kVectors<kRows>, kWide = kVectors * W::kLanes;
-    int64_t begin = kKvPageSize, end = 0;
-    for (int64_t i = n; i < n + kRows; ++i) {
-      begin = std::min(begin, begin_of(i, start, kKvPageSize)), end = std::max(end, end_of(i, start, kKvPageSize));
-    }
     float* scores = weights_ + n * kAttentionStep + start % kAttentionStep;
-    for (int64_t j = begin / kWide * kWide; j < end; j += kWide) {
+    for (int64_t j = 0; j < kKvPageSize; j += kWide) {
       ahead.next();
       if constexpr (kCodes) {
         dot_key_codes<W, kRows, kVectors>(query_codes(n), 2 * row_, head_dim_, keys.columns, keys.scales, j, scores);

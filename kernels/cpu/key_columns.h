@@ -15,18 +15,17 @@
 namespace ll {
 namespace {
 
-// columns[c * distance + j] = 4-byte word c of row j, for words [first, count) of rows [begin, end). begin and end are
-// multiples of 8, rows lie `bytes` apart. Up to 3 words before them may be written as well.
+// columns[c * distance + j] = 4-byte word c of row j, for words [first, count) of a page's rows, which lie `bytes`
+// apart. Up to 3 words before them may be written as well.
 [[gnu::noinline]] inline void words_by_column(const std::byte* rows, int64_t bytes, int64_t first, int64_t count,
-                                              int64_t begin, int64_t end, float* columns,
-                                              int64_t distance = kKvPageSize) {
+                                              float* columns, int64_t distance = kKvPageSize) {
   if (count < 4) {
     for (int64_t c = first; c < count; ++c) {
-      for (int64_t j = begin; j < end; ++j) std::memcpy(columns + c * distance + j, rows + j * bytes + 4 * c, 4);
+      for (int64_t j = 0; j < kKvPageSize; ++j) std::memcpy(columns + c * distance + j, rows + j * bytes + 4 * c, 4);
     }
     return;
   }
-  for (int64_t j = begin; j < end; j += 8) {
+  for (int64_t j = 0; j < kKvPageSize; j += 8) {
     const std::byte* row = rows + j * bytes;
     const auto four = [&](int64_t c) __attribute__((always_inline)) {
       const std::byte* at = row + 4 * c;
@@ -51,16 +50,15 @@ namespace {
   }
 }
 
-// columns[d][j] = half d of row j, for all `count` halves of rows [begin, end), multiples of 16.
-[[gnu::noinline]] inline void halves_by_column(const std::byte* rows, int64_t bytes, int64_t count, int64_t begin,
-                                               int64_t end, uint16_t* columns) {
+// columns[d][j] = half d of row j, for all `count` halves of a page's rows.
+[[gnu::noinline]] inline void halves_by_column(const std::byte* rows, int64_t bytes, int64_t count, uint16_t* columns) {
   if (count < 8) {
     for (int64_t d = 0; d < count; ++d) {
-      for (int64_t j = begin; j < end; ++j) std::memcpy(columns + d * kKvPageSize + j, rows + j * bytes + 2 * d, 2);
+      for (int64_t j = 0; j < kKvPageSize; ++j) std::memcpy(columns + d * kKvPageSize + j, rows + j * bytes + 2 * d, 2);
     }
     return;
   }
-  for (int64_t j = begin; j < end; j += 16) {
+  for (int64_t j = 0; j < kKvPageSize; j += 16) {
     const std::byte* row = rows + j * bytes;
     for (int64_t next = 0; next < count; next += 8) {
       const int64_t d = std::min(next, count - 8);
