@@ -27,13 +27,14 @@ inline constexpr int64_t kAttentionRowsAtOnce = 4;  // query rows whose products
 
 // One thread's scratch: queries and sums [kAttentionQueries, row] each, one page of keys by column or of values as f32
 // [kKvPageSize, row] (of i8 a step of values), one page of keys by column as the cache holds them (at most two bytes an
-// element; i8 with its scales), weights [kAttentionQueries, kAttentionStep], for i8 those of kAttentionRowsAtOnce
-// queries as 16 bits and the scales of a step's values, [3 + groups + 1, kAttentionStep], and one vector of 8 a query.
+// element; i8 with its scales), weights [kAttentionQueries, kAttentionStep], one vector of 8 a query, and for i8, for
+// each group of kKvGroup elements: weights of kAttentionRowsAtOnce queries as 16 bits, the scales of a step's values
+// (behind 3 more rows) as they are and in units, their unit, and one of each of those queries.
 constexpr int64_t attention_scratch_bytes(int64_t head_dim) {
   const int64_t groups = (head_dim + kKvGroup - 1) / kKvGroup;
   return 4 * ((2 * kAttentionQueries + kKvPageSize + kKvPageSize / 2) * attention_row(head_dim) +
-              kAttentionQueries * (kAttentionStep + 8) + kAttentionRowsAtOnce * kAttentionStep / 2 +
-              (groups + 1 + 3) * kAttentionStep);
+              kAttentionQueries * (kAttentionStep + 8) + 3 * kAttentionStep +
+              groups * ((kAttentionRowsAtOnce / 2 + 2) * kAttentionStep + 1 + kAttentionRowsAtOnce));
 }
 
 }  // namespace ll

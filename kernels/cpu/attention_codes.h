@@ -126,79 +126,75 @@ inline __attribute__((always_inline)) void dot_key_codes(const int16_t* queries,
 
 // Scales of places [begin, end) of a step in units of which the largest magnitude is 32767, as floats; 0 at other
 // places. Returns the unit.
-inline float unit_scales(const float* scales, int64_t begin, int64_t end, float* units) {
-  const __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  const auto inside = [&](int64_t j) {
-    const __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(begin - j)), places);
-    return _mm256_andnot_si256(below, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(end - j)), places));
-  };
-  const auto at = [&](int64_t j) {
-    const __m256 all = _mm256_loadu_ps(scales + j);
-    return j >= begin && j + 8 <= end ? all : _mm256_and_ps(all, _mm256_castsi256_ps(inside(j)));
-  };
-  float largest = 0;
-  const int64_t first = begin & ~int64_t{31}, last = (end + 31) & ~int64_t{31};
-  for (int64_t j = first; j < last; j += 32) {
-    const __m256 x[4] = {at(j), at(j + 8), at(j + 16), at(j + 24)};
-    const float most = avx2::largest_magnitude(x);
-    if (!(most <= largest)) largest = most;
-    if (std::isnan(largest)) break;
-  }
-  const bool usable = largest >= kKvSmallest && largest < std::numeric_limits<float>::infinity();
-  const __m256 inverse = _mm256_set1_ps(usable ? kMostUnits / largest : 0);
+[[gnu::noinline]] inline float unit_scales(const float* scales, int64_t begin, int64_t end, float* units) {
+  const __m256i from = _mm256_set1_epi32(static_cast<int>(begin)), to = _mm256_set1_epi32(static_cast<int>(end));
+  __m256i place = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  __m256i most = _mm256_setzero_si256();  // magnitudes order like their bits, NaN above infinity
+#pragma GCC unroll 2
   for (int64_t j = 0; j < kAttentionStep; j += 8) {
-    const bool any = usable && j + 8 > begin && j < end;
-    _mm256_storeu_ps(units + j, any ? _mm256_mul_ps(at(j), inverse) : _mm256_setzero_ps());
+    const __m256i seen = _mm256_andnot_si256(_mm256_cmpgt_epi32(from, place), _mm256_cmpgt_epi32(to, place));
+    const __m256 scale = _mm256_and_ps(_mm256_loadu_ps(scales + j), _mm256_castsi256_ps(seen));
+    most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_castps_si256(scale), _mm256_set1_epi32(0x7fffffff)));
+    _mm256_storeu_ps(units + j, scale);
+    place = _mm256_add_epi32(place, _mm256_set1_epi32(8));
   }
-  if (usable) return largest * (1 / kMostUnits);
-  return largest < kKvSmallest ? 0 : std::numeric_limits<float>::quiet_NaN();
+  const __m256 all[4] = {_mm256_castsi256_ps(most)};
+  const float largest = avx2::largest_magnitude(all);
+  if (!(largest >= kKvSmallest && largest < std::numeric_limits<float>::infinity())) {
+    std::fill(units, units + kAttentionStep, 0.0f);
+    return largest < kKvSmallest ? 0 : std::numeric_limits<float>::quiet_NaN();
+  }
+  const __m256 inverse = _mm256_set1_ps(kMostUnits / largest);
+#pragma GCC unroll 2
+  for (int64_t j = 0; j < kAttentionStep; j += 8) {
+    _mm256_storeu_ps(units + j, _mm256_mul_ps(_mm256_loadu_ps(units + j), inverse));
+  }
+  return largest * (1 / kMostUnits);
 }
 
 // A page's weights, none above 1, times unit_scales, as 16 bits.
-inline void code_weights(const float* weights, const float* scales, int16_t* codes) {
-  for (int64_t j = 0; j < kKvPageSize; j += 16) {
-    __m256i code[2];
-    for (int64_t i = 0; i < 2; ++i) {
-      code[i] =
-          _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(weights + j + 8 * i), _mm256_loadu_ps(scales + j + 8 * i)));
-    }
-    const __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(code[0], code[1]), 0xd8);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + j), both);
+inline __attribute__((always_inline)) void code_weights(const __m256 weights[4], const float* scales, int16_t* codes) {
+  __m256i code[4];
+  for (int64_t i = 0; i < 4; ++i) {
+    code[i] = _mm256_cvtps_epi32(_mm256_mul_ps(weights[i], _mm256_loadu_ps(scales + 8 * i)));
+  }
+  for (int64_t i = 0; i < 2; ++i) {
+    const __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(code[2 * i], code[2 * i + 1]), 0xd8);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + 16 * i), both);
   }
 }
 
-// Pages of a step's values: rows `bytes` apart.
+// Pages [begin, end) of a step's values: rows `bytes` apart.
 struct StepValues {
   const std::byte* page[kAttentionStep / kKvPageSize];
-  int64_t pages, bytes;
+  int64_t begin, end, bytes;
 };
 
 // For kRows query rows r with visible[r]: sums[r][d] = sums[r][d] * corrections[r] + units[r] * sum over the pages'
-// places j in [begin, end) of weights[r][j] * values[j][d], for 2 * kLanes elements from d on, of sums no more than
-// `count`, a multiple of 16. Work on a page asks for part of ahead[page]. begin is even; an odd end takes the place
-// behind it too, whose weights are 0.
+// places j of weights[r][j] * values[j][d], for 2 * kLanes elements from d on, of sums no more than `count`, a multiple
+// of 16. Work on a page asks for part of ahead[page].
 template <class W, int kRows>
 inline __attribute__((always_inline)) void add_value_codes(const StepValues& values, Prefetch* ahead, int64_t d,
-                                                           int64_t count, const int16_t* weights, int64_t begin,
-                                                           int64_t end, const float* units, const float* corrections,
-                                                           const bool* visible, float* sums, int64_t row) {
+                                                           int64_t count, const int16_t* weights, const float* units,
+                                                           const float* corrections, const bool* visible, float* sums,
+                                                           int64_t row) {
   using Ints = typename W::Ints;
   using Floats = typename W::Floats;
   Ints low_sum[kRows], high_sum[kRows];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) low_sum[r] = high_sum[r] = W::int_zeros();
-  for (int64_t p = begin / kKvPageSize; p < values.pages; ++p) {
-    const int64_t start = p * kKvPageSize, last = std::min(end - start, kKvPageSize);
+  for (int64_t p = values.begin; p < values.end; ++p) {
     const std::byte* place = values.page[p] + d;
+    const int16_t* weight = weights + p * kKvPageSize;
     ahead[p].next();
-    for (int64_t j = std::max<int64_t>(begin - start, 0); j < last; j += 2) {
+    for (int64_t j = 0; j < kKvPageSize; j += 2, place += 2 * values.bytes, weight += 2) {
       Ints low, high;
-      W::pairs(place + j * values.bytes, place + (j + 1) * values.bytes, low, high);
+      W::pairs(place, place + values.bytes, low, high);
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
-        const Ints weight = W::broadcast_ints(weights + r * kAttentionStep + start + j);
-        low_sum[r] = W::dot(low_sum[r], low, weight);
-        high_sum[r] = W::dot(high_sum[r], high, weight);
+        const Ints both = W::broadcast_ints(weight + r * kAttentionStep);
+        low_sum[r] = W::dot(low_sum[r], low, both);
+        high_sum[r] = W::dot(high_sum[r], high, both);
       }
     }
   }

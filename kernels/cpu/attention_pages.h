@@ -21,6 +21,7 @@
 #include <limits>
 #include <numbers>
 #include <type_traits>
+#include <utility>
 
 #include "kernels/attention.h"
 #include "kernels/cpu/attention_codes.h"
@@ -44,6 +45,7 @@ class Block {
         head_dim_(kv_.dim(3)),
         row_(attention_row(head_dim_)),
         bytes_(kv_row_bytes(kv_.dtype, head_dim_)),
+        groups_((head_dim_ + kKvGroup - 1) / kKvGroup),
         codes_(kv_.dtype == DType::kI8),
         // Of i8 a group's registers must lie in the row.
         direct_(head_dim_ == row_ && (!codes_ || head_dim_ % kKvGroup == 0)),
@@ -54,9 +56,12 @@ class Block {
         columns_(page_ + kKvPageSize * row_),
         weights_(columns_ + kKvPageSize / 2 * row_),
         weight_codes_(reinterpret_cast<int16_t*>(weights_ + kAttentionQueries * kAttentionStep)),
-        value_scales_(weights_ + kAttentionQueries * kAttentionStep + (kAttentionRowsAtOnce / 2 + 3) * kAttentionStep),
-        scale_units_(value_scales_ + (head_dim_ + kKvGroup - 1) / kKvGroup * kAttentionStep),
-        totals_(scale_units_ + kAttentionStep) {}
+        value_scales_(weights_ + kAttentionQueries * kAttentionStep +
+                      (groups_ * kAttentionRowsAtOnce / 2 + 3) * kAttentionStep),
+        scale_units_(value_scales_ + groups_ * kAttentionStep),
+        totals_(scale_units_ + groups_ * kAttentionStep),
+        units_(totals_ + 8 * kAttentionQueries),
+        row_units_(units_ + groups_) {}
 
   // Adds query rows of one token, heads [head, head + count), which see positions [first, last].
   void add_token(int64_t token, int64_t head, int64_t count, int64_t first, int64_t last) {
@@ -137,8 +142,8 @@ class Block {
                   for_rows(rows_of, [&](auto count, int64_t n) { multiply_keys<count>(n, keys, start, ahead); });
                 });
               });
-    for_rows(rows_of, [&](auto count, int64_t n) { weigh<count>(n, step); });
     if (codes_) return add_codes(pages, values, next, further, step, first, last, rows_of);
+    for_rows(rows_of, [&](auto count, int64_t n) { weigh<count>(n, step); });
     for_pages(values, next, further, (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes) * rows_of.groups(),
               [&](const std::byte* rows, int64_t start, int64_t begin, int64_t end, Prefetch& ahead) {
                 with_values(rows, begin, end, [&](const auto& page) {
@@ -181,12 +186,11 @@ class Block {
   void add_codes(const int32_t* pages, int64_t index, int64_t next, int64_t further, int64_t step, int64_t first,
                  int64_t last, Rows rows_of) {
     const int64_t begin = std::max(step, first) / kKvPageSize * kKvPageSize - step;
-    const int64_t end = std::min(last + 1 - step, kAttentionStep),
-                  groups = (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes);
+    const int64_t end = std::min(last + 1 - step, kAttentionStep), parts = (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes);
     const int64_t scales = kv_scales_offset(head_dim_) / 4;
-    StepValues values = {{}, (end + kKvPageSize - 1) / kKvPageSize, direct_ ? bytes_ : row_};
+    StepValues values = {{}, begin / kKvPageSize, (end + kKvPageSize - 1) / kKvPageSize, direct_ ? bytes_ : row_};
     Prefetch ahead[kAttentionStep / kKvPageSize] = {};
-    for (int64_t p = begin / kKvPageSize; p < values.pages; ++p) {
+    for (int64_t p = values.begin; p < values.end; ++p) {
       const int64_t page = step / kKvPageSize + p, start = p * kKvPageSize, count = std::min(end - start, kKvPageSize);
       const std::byte* rows = plane(pages[page], index);
       words_by_column(rows, bytes_, scales, bytes_ / 4, value_scales_ - scales * kAttentionStep + start,
@@ -194,21 +198,24 @@ class Block {
       values.page[p] = rows;
       if (!direct_) values.page[p] = pad(rows, count, start);
       if (page + further <= last / kKvPageSize) {
-        ahead[p] = Prefetch(plane(pages[page + further], next), kKvPageSize * bytes_, groups * rows_of.groups());
+        ahead[p] = Prefetch(plane(pages[page + further], next), kKvPageSize * bytes_, parts * rows_of.groups());
       }
     }
-    for_rows(rows_of, [&](auto count, int64_t n) { accumulate_codes<count>(n, values, step, ahead); });
+    units_begin_ = units_end_ = 0;
+    for_rows(rows_of, [&](auto count, int64_t n) {
+      weigh<count>(n, step);
+      accumulate_codes<count>(n, values, step, ahead);
+    });
     for (Prefetch& a : ahead) a.rest();
   }
 
-  // A page's first `count` values in rows of row_ bytes, zeros behind their elements and up to an even count.
+  // A page's first `count` values in rows of row_ bytes, zeros behind their elements.
   const std::byte* pad(const std::byte* rows, int64_t count, int64_t start) {
     std::byte* const padded = reinterpret_cast<std::byte*>(page_) + start * row_;
     for (int64_t j = 0; j < count; ++j) {
       std::copy_n(rows + j * bytes_, head_dim_, padded + j * row_);
       std::fill(padded + j * row_ + head_dim_, padded + (j + 1) * row_, std::byte{0});
     }
-    if (count % 2 != 0) std::fill(padded + count * row_, padded + (count + 1) * row_, std::byte{0});
     return padded;
   }
 
@@ -218,6 +225,16 @@ class Block {
   }
   int64_t end_of(int64_t n, int64_t start, int64_t size) const {
     return std::min(std::max<int64_t>(last_[n] + 1 - start, 0), size);
+  }
+
+  // The pages that some of `count` query rows see of the step from `start` on, in places.
+  std::pair<int64_t, int64_t> pages_of(int64_t n, int64_t count, int64_t start) const {
+    int64_t first = kAttentionStep, last = 0;
+    for (int64_t i = n; i < n + count; ++i) {
+      const int64_t begin = begin_of(i, start, kAttentionStep), end = end_of(i, start, kAttentionStep);
+      if (begin < end) first = std::min(first, begin), last = std::max(last, end);
+    }
+    return {first / kKvPageSize * kKvPageSize, (last + kKvPageSize - 1) / kKvPageSize * kKvPageSize};
   }
 
   template <int kRows, class P>
@@ -235,12 +252,14 @@ class Block {
     }
   }
 
-  // Turns the scores of a step into weights against the largest score so far (of i8: of the step). Places a row does
-  // not see get weight 0, or nearly, from a score of -infinity, whatever lies there.
+  // Turns the scores of a step into weights against the largest score so far; of i8, against the step's, and into
+  // codes. In the pages that some of the rows see, places that a row does not see get weight 2^-125 from a score of
+  // -infinity, whatever lies there, which its total loses beside the 1 of the largest, and the code 0.
   template <int kRows>
   [[gnu::noinline]] void weigh(int64_t n, int64_t start) {
     const __m256 none = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
     const __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const auto [first, last] = pages_of(n, kRows, start);
     alignas(32) float change[8] = {};  // of the largest score; of i8, from it to the step's
     float base[kRows] = {};            // whose weight is 1
     for (int i = 0; i < kRows; ++i) {
@@ -249,7 +268,7 @@ class Block {
       float* weights = weights_ + (n + i) * kAttentionStep;
       const __m256 scale = _mm256_set1_ps(scales_[n + i]);
       __m256 top = none;
-      for (int64_t j = begin & ~int64_t{7}; j < end; j += 8) {
+      for (int64_t j = first; j < last; j += 8) {
         __m256 s = _mm256_mul_ps(_mm256_load_ps(weights + j), scale);
         if (j < begin || j + 8 > end) {
           const __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(begin - j)), places);
@@ -267,61 +286,72 @@ class Block {
         change[4 + i] = of_step - largest;
       }
     }
+    __m256 added[kRows];
+    for (int i = 0; i < kRows; ++i) {
+      const int64_t begin = begin_of(n + i, start, kAttentionStep), end = end_of(n + i, start, kAttentionStep);
+      __m256 sum = _mm256_setzero_ps();
+      if (begin < end) {
+        float* weights = weights_ + (n + i) * kAttentionStep;
+        const __m256 most = _mm256_set1_ps(base[i]);
+        if (codes_) find_units(begin, end);
+        for (int64_t j = first; j < last; j += kKvPageSize) {
+          __m256 w[4];
+          for (int64_t k = 0; k < 4; ++k) w[k] = _mm256_sub_ps(_mm256_load_ps(weights + j + 8 * k), most);
+          avx2::exp2_below(w);
+          for (int64_t k = 0; k < 4; ++k) sum = _mm256_add_ps(sum, w[k]);
+          if (!codes_) {
+            for (int64_t k = 0; k < 4; ++k) _mm256_store_ps(weights + j + 8 * k, w[k]);
+            continue;
+          }
+          for (int64_t g = 0; g < groups_; ++g) {
+            code_weights(w, scale_units_ + g * kAttentionStep + j,
+                         weight_codes_ + (g * kAttentionRowsAtOnce + i) * kAttentionStep + j);
+          }
+        }
+        if (codes_) {
+          for (int64_t g = 0; g < groups_; ++g) row_units_[g * kAttentionRowsAtOnce + i] = units_[g];
+        }
+      }
+      added[i] = sum;
+    }
     alignas(32) float corrections[8];
-    _mm256_store_ps(corrections, avx2::exp2_below(_mm256_load_ps(change)));
+    __m256 correction[1] = {_mm256_load_ps(change)};
+    avx2::exp2_below(correction);
+    _mm256_store_ps(corrections, correction[0]);
     for (int i = 0; i < kRows; ++i) {
       correction_[n + i] = corrections[i], factor_[n + i] = corrections[4 + i];
-      const int64_t begin = begin_of(n + i, start, kAttentionStep), end = end_of(n + i, start, kAttentionStep);
-      const __m256 most = _mm256_set1_ps(base[i]);
-      float* weights = weights_ + (n + i) * kAttentionStep;
-      __m256 added = _mm256_setzero_ps();
-      for (int64_t j = begin & ~int64_t{7}; j < end; j += 8) {
-        const __m256 w = avx2::exp2_below(_mm256_sub_ps(_mm256_load_ps(weights + j), most));
-        _mm256_store_ps(weights + j, w);
-        added = _mm256_add_ps(added, w);
-      }
       float* totals = totals_ + 8 * (n + i);
-      added = _mm256_mul_ps(added, _mm256_set1_ps(factor_[n + i]));
-      _mm256_store_ps(totals, _mm256_fmadd_ps(_mm256_load_ps(totals), _mm256_set1_ps(corrections[i]), added));
+      added[i] = _mm256_mul_ps(added[i], _mm256_set1_ps(factor_[n + i]));
+      _mm256_store_ps(totals, _mm256_fmadd_ps(_mm256_load_ps(totals), _mm256_set1_ps(corrections[i]), added[i]));
     }
   }
 
-  // A place that a row does not see has the scale 0 and so the weight 0 there: codes are finite, whatever they are.
+  // The units of the step's value scales where a row sees places [begin, end).
+  void find_units(int64_t begin, int64_t end) {
+    if (begin == units_begin_ && end == units_end_) return;
+    for (int64_t g = 0; g < groups_; ++g) {
+      units_[g] = unit_scales(value_scales_ + g * kAttentionStep, begin, end, scale_units_ + g * kAttentionStep);
+    }
+    units_begin_ = begin, units_end_ = end;
+  }
+
+  // A place that a row does not see has the weight 0: codes are finite, whatever they are.
   template <int kRows>
-  [[gnu::noinline]] void accumulate_codes(int64_t n, const StepValues& values, int64_t step, Prefetch* ahead) {
-    int64_t begin[kRows], end[kRows], first = kAttentionStep, last = 0;
+  [[gnu::noinline]] void accumulate_codes(int64_t n, StepValues values, int64_t step, Prefetch* ahead) {
+    const auto [first, last] = pages_of(n, kRows, step);
+    if (first >= last) return;
+    values.begin = first / kKvPageSize, values.end = last / kKvPageSize;
     bool visible[kRows];
     for (int r = 0; r < kRows; ++r) {
-      begin[r] = begin_of(n + r, step, kAttentionStep), end[r] = end_of(n + r, step, kAttentionStep);
-      visible[r] = begin[r] < end[r];
-      if (visible[r]) first = std::min(first, begin[r]), last = std::max(last, end[r]);
-    }
-    if (first >= last) return;
-    for (int r = 0; r < kRows; ++r) {
-      float* weights = weights_ + (n + r) * kAttentionStep;
-      const int64_t seen = visible[r] ? begin[r] & ~int64_t{7} : kAttentionStep;
-      const int64_t seen_end = visible[r] ? (end[r] + 7) & ~int64_t{7} : kAttentionStep;
-      std::fill(weights + (first & ~(kKvPageSize - 1)), weights + std::max(first & ~(kKvPageSize - 1), seen), 0.0f);
-      std::fill(weights + seen_end, weights + std::max((last + kKvPageSize - 1) & ~(kKvPageSize - 1), seen_end), 0.0f);
+      visible[r] = begin_of(n + r, step, kAttentionStep) < end_of(n + r, step, kAttentionStep);
     }
     for (int64_t group = 0; group < row_; group += kKvGroup) {
-      const float* scales = value_scales_ + std::min(group, head_dim_ - 1) / kKvGroup * kAttentionStep;
-      float units[kRows] = {}, unit = 0;
-      int of = -1;  // the row whose places scale_units_ has
-      for (int r = 0; r < kRows; ++r) {
-        if (visible[r] && (of < 0 || begin[of] != begin[r] || end[of] != end[r])) {
-          unit = unit_scales(scales, begin[r], end[r], scale_units_);
-          of = r;
-        }
-        units[r] = unit * factor_[n + r];
-        for (int64_t j = first & ~(kKvPageSize - 1); j < last; j += kKvPageSize) {
-          code_weights(weights_ + (n + r) * kAttentionStep + j, scale_units_ + j,
-                       weight_codes_ + r * kAttentionStep + j);
-        }
-      }
+      const int64_t g = std::min(group, head_dim_ - 1) / kKvGroup;
+      float units[kRows];
+      for (int r = 0; r < kRows; ++r) units[r] = row_units_[g * kAttentionRowsAtOnce + r] * factor_[n + r];
       for (int64_t d = group; d < std::min(row_, group + kKvGroup); d += 2 * W::kLanes) {
-        add_value_codes<W, kRows>(values, ahead, d, row_ - d, weight_codes_, first & ~int64_t{1}, last, units,
-                                  correction_ + n, visible, sums_ + n * row_ + d, row_);
+        add_value_codes<W, kRows>(values, ahead, d, row_ - d, weight_codes_ + g * kAttentionRowsAtOnce * kAttentionStep,
+                                  units, correction_ + n, visible, sums_ + n * row_ + d, row_);
       }
     }
   }
@@ -383,14 +413,15 @@ class Block {
   int16_t* query_codes(int64_t n) const { return reinterpret_cast<int16_t*>(queries_ + n * row_); }
 
   const TensorView &q_, &kv_, &y_;
-  int64_t head_dim_, row_, bytes_;
+  int64_t head_dim_, row_, bytes_, groups_;
   bool codes_;   // the cache is i8
   bool direct_;  // values are read from the cache; else through page_
   float scale_;
   float *queries_, *sums_, *page_, *columns_, *weights_;  // scratch: kernels/attention.h
   int16_t* weight_codes_;
-  float *value_scales_, *scale_units_, *totals_;
-  int64_t size_ = 0;  // query rows in the block
+  float *value_scales_, *scale_units_, *totals_, *units_, *row_units_;
+  int64_t units_begin_ = 0, units_end_ = 0;  // the places for which units_ and scale_units_ hold
+  int64_t size_ = 0;                         // query rows in the block
   int64_t token_[kAttentionQueries], head_[kAttentionQueries], first_[kAttentionQueries], last_[kAttentionQueries];
   float scales_[kAttentionQueries], largest_[kAttentionQueries], correction_[kAttentionQueries];
   float factor_[kAttentionQueries];  // of i8: what a weight of 1 in this step is of one against the largest so far

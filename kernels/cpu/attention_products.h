@@ -112,7 +112,9 @@ class Prefetch {
  private:
   static constexpr int64_t kLine = 64;
   void until(const std::byte* end) {
-    for (; at_ < end; at_ += kLine) _mm_prefetch(reinterpret_cast<const char*>(at_), _MM_HINT_T1);
+    const std::byte* at = at_;
+    for (; at < end; at += kLine) _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
+    at_ = at;
   }
 
   const std::byte *at_, *end_;

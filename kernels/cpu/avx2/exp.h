@@ -31,20 +31,30 @@ namespace ll::avx2 {
 // 2^x for x <= 0. Relative error at most 2^-23 for x >= -125; exp2_below(0) is exactly 1. Below -125 (also -infinity)
 // the result is about 2^-125; NaN stays NaN. n = round(x), 1 + r q(r) for r = x - n with q interpolating (2^r - 1) / r
 // at the six Chebyshev nodes of |r| <= 1/2: approximation error 5e-9, the rest is rounding.
-[[maybe_unused]] static inline __m256 exp2_below(__m256 x) {
+//
+// In place, of N registers side by side: the operations of one wait for each other.
+template <int N>
+[[maybe_unused]] static inline __attribute__((always_inline)) void exp2_below(__m256 (&x)[N]) {
+  __m256 r[N], q[N];
+  const auto each = [](auto step) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) step(i);
+  };
   // Operand order matters: max returns the second operand when either is NaN.
-  const __m256 clamped = _mm256_max_ps(_mm256_set1_ps(-125.0f), x);
-  const __m256 n = _mm256_round_ps(clamped, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m256 r = _mm256_sub_ps(clamped, n);
-  __m256 q = _mm256_set1_ps(0x1.44138ap-13f);
-  q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(0x1.5f0890p-10f));
-  q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(0x1.3b2a54p-7f));
-  q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(0x1.c6af6cp-5f));
-  q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(0x1.ebfbe0p-3f));
-  q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(0x1.62e430p-1f));
-  const __m256 p = _mm256_fmadd_ps(q, r, _mm256_set1_ps(1.0f));
-  const __m256i power = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
-  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), power));
+  each([&](int i) { x[i] = _mm256_max_ps(_mm256_set1_ps(-125.0f), x[i]); });
+  each([&](int i) { r[i] = _mm256_round_ps(x[i], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); });
+  each([&](int i) {
+    const __m256 n = r[i];
+    r[i] = _mm256_sub_ps(x[i], n);
+    x[i] = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtps_epi32(n), 23));
+  });
+  each([&](int i) { q[i] = _mm256_fmadd_ps(_mm256_set1_ps(0x1.44138ap-13f), r[i], _mm256_set1_ps(0x1.5f0890p-10f)); });
+  for (const float c : {0x1.3b2a54p-7f, 0x1.c6af6cp-5f, 0x1.ebfbe0p-3f, 0x1.62e430p-1f, 1.0f}) {
+    each([&](int i) { q[i] = _mm256_fmadd_ps(q[i], r[i], _mm256_set1_ps(c)); });
+  }
+  each([&](int i) {
+    x[i] = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(q[i]), _mm256_castps_si256(x[i])));
+  });
 }
 
 }  // namespace ll::avx2
