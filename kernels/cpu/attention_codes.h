@@ -79,14 +79,14 @@ inline float code_query(const float* query, int64_t head_dim, int16_t* units) {
 }
 
 // scores[r * kAttentionStep + j ..] = dot products of query r, in its units, with kVectors registers of keys from j on.
-// The queries are 16 bits, those of row r `row` elements after those of row 0. Each group asks for part of `ahead`.
+//   queries  16 bits, those of row r `row` elements after those of row 0
+//   columns  the keys' bytes by column of four (kernels/cpu/key_columns.h); scales f32 [groups, kKvPageSize]
 template <class W, int kRows, int kVectors>
 inline __attribute__((always_inline)) void dot_key_codes(const int16_t* queries, int64_t row, int64_t head_dim,
-                                                         const CodeKeys& keys, int64_t j, float* scores,
-                                                         Prefetch& ahead) {
+                                                         const float* columns, const float* scales, int64_t j,
+                                                         float* scores) {
   using Ints = typename W::Ints;
   for (int64_t group = 0; group < head_dim; group += kKvGroup) {
-    ahead.next();
     Ints sum[kRows][kVectors];
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
@@ -98,7 +98,7 @@ inline __attribute__((always_inline)) void dot_key_codes(const int16_t* queries,
       Ints even[kVectors], odd[kVectors];
 #pragma GCC unroll 4
       for (int i = 0; i < kVectors; ++i) {
-        const Ints word = W::load_ints(keys.columns + d / 4 * kKvPageSize + j + W::kLanes * i);
+        const Ints word = W::load_ints(columns + d / 4 * kKvPageSize + j + W::kLanes * i);
         even[i] = W::even_bytes(word), odd[i] = W::odd_bytes(word);
       }
 #pragma GCC unroll 4
@@ -113,7 +113,7 @@ inline __attribute__((always_inline)) void dot_key_codes(const int16_t* queries,
     }
 #pragma GCC unroll 4
     for (int i = 0; i < kVectors; ++i) {
-      const typename W::Floats scale = W::load(keys.scales + group / kKvGroup * kKvPageSize + j + W::kLanes * i);
+      const typename W::Floats scale = W::load(scales + group / kKvGroup * kKvPageSize + j + W::kLanes * i);
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
         float* out = scores + r * kAttentionStep + j + W::kLanes * i;

@@ -90,7 +90,7 @@ class Block {
       for (int64_t i = 0; i < heads; ++i) {
         const int64_t head = kv_head + i;
         const bool more = i + 1 < heads;  // else the next keys are the next step's
-        add_step(pages, head, more ? head + 1 : kv_head, more ? 0 : kPages, step, first, last,
+        add_step(pages, head, more ? head + 1 : kv_head, more ? 0 : kAttentionStep / kKvPageSize, step, first, last,
                  {i * size_ / heads, (i + 1) * size_ / heads});
       }
     }
@@ -99,17 +99,14 @@ class Block {
   }
 
  private:
-  static constexpr int64_t kPages = kAttentionStep / kKvPageSize;  // of a step
-
   const std::byte* plane(int64_t page, int64_t index) const {
     return kv_.data + kv_row_offset(bytes_, kv_.dim(1), page * kKvPageSize, index);
   }
 
   struct Rows {
     int64_t begin, end;
-    int64_t size() const { return end - begin; }
     // Of those that share keys and values.
-    int64_t groups() const { return (size() + kAttentionRowsAtOnce - 1) / kAttentionRowsAtOnce; }
+    int64_t groups() const { return (end - begin + kAttentionRowsAtOnce - 1) / kAttentionRowsAtOnce; }
   };
 
   // Calls work(rows, n) for rows [n, n + rows) of the block; rows is a constant.
@@ -122,38 +119,37 @@ class Block {
     for (; n < rows.end; ++n) work(std::integral_constant<int, 1>(), n);
   }
 
-  // Adds what the rows of one head see of a step. Work on its keys asks for its values; making weights and work on the
-  // values ask for planes `next` of the pages `further` on, which come next.
+  // Adds what the rows of one head see of a step. Planes `next` of the pages `further` on come next.
   void add_step(const int32_t* pages, int64_t head, int64_t next, int64_t further, int64_t step, int64_t first,
-                int64_t last, Rows rows) {
+                int64_t last, Rows rows_of) {
     const int64_t bytes = kKvPageSize * bytes_, values = kv_.dim(1) / 2 + head;
-    const int64_t begin = std::max(step, first) / kKvPageSize;
-    const int64_t end = std::min(step + kAttentionStep - 1, last) / kKvPageSize + 1;
-    for (int64_t page = begin; page < end; ++page) {
-      Prefetch ahead(plane(pages[page], values), bytes, rows.groups() * groups_ * kKvPageSize / (2 * W::kLanes));
-      with_keys(plane(pages[page], head), [&](const auto& keys) {
-        for_rows(rows, [&](auto count, int64_t n) { multiply_keys<count>(n, keys, page * kKvPageSize, ahead); });
-      });
-      ahead.rest();
-    }
-    Prefetch ahead[kPages];
-    const int64_t parts = rows.size() + rows.groups() * ((row_ + 2 * W::kLanes - 1) / (2 * W::kLanes));
-    for (int64_t page = begin; page < end && page + further <= last / kKvPageSize; ++page) {
-      ahead[page % kPages] = Prefetch(plane(pages[page + further], next), bytes, parts);
-    }
-    if (codes_) {
-      add_codes(pages, values, begin, end, rows, ahead);
-    } else {
-      for_rows(rows, [&](auto count, int64_t n) { weigh<count>(n, step, ahead); });
+    // Work on planes `index` of the step's pages asks for planes `asked` of the pages `ahead_by` on.
+    const auto for_pages = [&](int64_t index, int64_t asked, int64_t ahead_by, int64_t parts, auto work) {
+      const int64_t begin = std::max(step, first) / kKvPageSize;
+      const int64_t end = std::min(step + kAttentionStep - 1, last) / kKvPageSize + 1;
       for (int64_t page = begin; page < end; ++page) {
-        with_values(plane(pages[page], values), [&](const auto& some) {
-          for_rows(rows, [&](auto count, int64_t n) {
-            accumulate<count>(n, some, page * kKvPageSize, ahead[page % kPages]);
-          });
-        });
+        const bool more = page + ahead_by <= last / kKvPageSize;
+        Prefetch ahead(more ? plane(pages[page + ahead_by], asked) : nullptr, bytes, parts);
+        const int64_t start = page * kKvPageSize;
+        work(plane(pages[page], index), start, std::max<int64_t>(first - start, 0),
+             std::min(last + 1 - start, kKvPageSize), ahead);
+        ahead.rest();
       }
-    }
-    for (Prefetch& a : ahead) a.rest();
+    };
+    for_pages(head, values, 0, 2 * rows_of.groups(),
+              [&](const std::byte* rows, int64_t start, int64_t, int64_t, Prefetch& ahead) {
+                with_keys(rows, [&](const auto& keys) {
+                  for_rows(rows_of, [&](auto count, int64_t n) { multiply_keys<count>(n, keys, start, ahead); });
+                });
+              });
+    if (codes_) return add_codes(pages, values, next, further, step, first, last, rows_of);
+    for_rows(rows_of, [&](auto count, int64_t n) { weigh<count>(n, step); });
+    for_pages(values, next, further, (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes) * rows_of.groups(),
+              [&](const std::byte* rows, int64_t start, int64_t begin, int64_t end, Prefetch& ahead) {
+                with_values(rows, begin, end, [&](const auto& page) {
+                  for_rows(rows_of, [&](auto count, int64_t n) { accumulate<count>(n, page, start, ahead); });
+                });
+              });
   }
 
   // Calls work(keys) with the keys of a page by column; those that no row sees may be anything.
@@ -172,40 +168,51 @@ class Block {
     }
   }
 
-  // Calls work(values) with the values of a page; those that no row sees may be anything.
+  // Calls work(values) with rows [begin, end) of a page; other rows may hold anything.
   template <class F>
-  void with_values(const std::byte* rows, F work) {
+  void with_values(const std::byte* rows, int64_t begin, int64_t end, F work) {
     if (direct_) {
       if (kv_.dtype == DType::kF32) return work(FloatValues{rows, bytes_});
       return work(HalfValues{rows, bytes_});
     }
-    for (int64_t j = 0; j < kKvPageSize; ++j) {
+    for (int64_t j = begin; j < end; ++j) {
       avx2::load_row(kv_.dtype, rows + j * bytes_, head_dim_, row_, page_ + j * row_);
     }
     work(FloatValues{reinterpret_cast<const std::byte*>(page_), 4 * row_});
   }
 
-  // i8: makes the weights of a step and adds its values, plane `index` of pages [begin, end).
-  void add_codes(const int32_t* pages, int64_t index, int64_t begin, int64_t end, Rows rows, Prefetch* ahead) {
-    const int64_t scales = kv_scales_offset(head_dim_) / 4, first = begin / kPages * kPages;
-    StepValues values = {{}, begin - first, end - first, direct_ ? bytes_ : row_};
+  // i8: adds the values of a step from plane `index` of its pages, and asks for planes `next` of the pages `further`
+  // on.
+  void add_codes(const int32_t* pages, int64_t index, int64_t next, int64_t further, int64_t step, int64_t first,
+                 int64_t last, Rows rows_of) {
+    const int64_t begin = std::max(step, first) / kKvPageSize * kKvPageSize - step;
+    const int64_t end = std::min(last + 1 - step, kAttentionStep), parts = (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes);
+    const int64_t scales = kv_scales_offset(head_dim_) / 4;
+    StepValues values = {{}, begin / kKvPageSize, (end + kKvPageSize - 1) / kKvPageSize, direct_ ? bytes_ : row_};
+    Prefetch ahead[kAttentionStep / kKvPageSize] = {};
     for (int64_t p = values.begin; p < values.end; ++p) {
-      const std::byte* at = plane(pages[first + p], index);
-      words_by_column(at, bytes_, scales, bytes_ / 4, value_scales_ - scales * kAttentionStep + p * kKvPageSize,
+      const int64_t page = step / kKvPageSize + p, start = p * kKvPageSize, count = std::min(end - start, kKvPageSize);
+      const std::byte* rows = plane(pages[page], index);
+      words_by_column(rows, bytes_, scales, bytes_ / 4, value_scales_ - scales * kAttentionStep + start,
                       kAttentionStep);
-      values.page[p] = direct_ ? at : pad(at, p);
+      values.page[p] = rows;
+      if (!direct_) values.page[p] = pad(rows, count, start);
+      if (page + further <= last / kKvPageSize) {
+        ahead[p] = Prefetch(plane(pages[page + further], next), kKvPageSize * bytes_, parts * rows_of.groups());
+      }
     }
     units_begin_ = units_end_ = 0;
-    for_rows(rows, [&](auto count, int64_t n) {
-      weigh<count>(n, first * kKvPageSize, ahead);
-      accumulate_codes<count>(n, values, first * kKvPageSize, ahead);
+    for_rows(rows_of, [&](auto count, int64_t n) {
+      weigh<count>(n, step);
+      accumulate_codes<count>(n, values, step, ahead);
     });
+    for (Prefetch& a : ahead) a.rest();
   }
 
-  // The values of a step's page p in rows of row_ bytes, zeros behind their elements.
-  const std::byte* pad(const std::byte* rows, int64_t p) {
-    std::byte* const padded = reinterpret_cast<std::byte*>(page_) + p * kKvPageSize * row_;
-    for (int64_t j = 0; j < kKvPageSize; ++j) {
+  // A page's first `count` values in rows of row_ bytes, zeros behind their elements.
+  const std::byte* pad(const std::byte* rows, int64_t count, int64_t start) {
+    std::byte* const padded = reinterpret_cast<std::byte*>(page_) + start * row_;
+    for (int64_t j = 0; j < count; ++j) {
       std::copy_n(rows + j * bytes_, head_dim_, padded + j * row_);
       std::fill(padded + j * row_ + head_dim_, padded + (j + 1) * row_, std::byte{0});
     }
@@ -236,10 +243,11 @@ class Block {
     constexpr int kVectors = kCodes ? 2 : W::template kVectors<kRows>, kWide = kVectors * W::kLanes;
     float* scores = weights_ + n * kAttentionStep + start % kAttentionStep;
     for (int64_t j = 0; j < kKvPageSize; j += kWide) {
+      ahead.next();
       if constexpr (kCodes) {
-        dot_key_codes<W, kRows, kVectors>(query_codes(n), 2 * row_, head_dim_, keys, j, scores, ahead);
+        dot_key_codes<W, kRows, kVectors>(query_codes(n), 2 * row_, head_dim_, keys.columns, keys.scales, j, scores);
       } else {
-        dot_keys<W, kRows, kVectors>(queries_ + n * row_, row_, head_dim_, keys, j, scores, ahead);
+        dot_keys<W, kRows, kVectors>(queries_ + n * row_, row_, head_dim_, keys, j, scores);
       }
     }
   }
@@ -248,7 +256,7 @@ class Block {
   // codes. In the pages that some of the rows see, places that a row does not see get weight 2^-125 from a score of
   // -infinity, whatever lies there, which its total loses beside the 1 of the largest, and the code 0.
   template <int kRows>
-  [[gnu::noinline]] void weigh(int64_t n, int64_t start, Prefetch* ahead) {
+  [[gnu::noinline]] void weigh(int64_t n, int64_t start) {
     const __m256 none = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
     const __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const auto [first, last] = pages_of(n, kRows, start);
@@ -287,7 +295,6 @@ class Block {
         const __m256 most = _mm256_set1_ps(base[i]);
         if (codes_) find_units(begin, end);
         for (int64_t j = first; j < last; j += kKvPageSize) {
-          ahead[j / kKvPageSize].next();
           __m256 w[4];
           for (int64_t k = 0; k < 4; ++k) w[k] = _mm256_sub_ps(_mm256_load_ps(weights + j + 8 * k), most);
           avx2::exp2_below(w);

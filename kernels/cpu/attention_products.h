@@ -56,39 +56,11 @@ struct HalfValues {
     return W::halves(reinterpret_cast<const uint16_t*>(row) + d);
   }
 };
-// Asks for the lines of a plane that is wanted soon, a few at a time between the work on another: all at once would
-// fill what holds lines on their way. Without it each plane starts with cold misses: they lie far apart, so the
-// hardware does not see them coming.
-class Prefetch {
- public:
-  Prefetch() : Prefetch(nullptr, 0, 1) {}
-  // The plane (null: nothing), in about so many parts.
-  Prefetch(const std::byte* plane, int64_t bytes, int64_t parts)
-      : at_(plane),
-        end_(plane == nullptr ? nullptr : plane + bytes),
-        part_((bytes + kLine * parts - 1) / (kLine * parts) * kLine) {}
-  void next() { until(std::min(at_ + part_, end_)); }
-  void rest() { until(end_); }
-
- private:
-  static constexpr int64_t kLine = 64;
-  void until(const std::byte* end) {
-    const std::byte* at = at_;
-    for (; at < end; at += kLine) _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
-    at_ = at;
-  }
-
-  const std::byte *at_, *end_;
-  int64_t part_;
-};
-
-// scores[r * kAttentionStep + j ..] = dot products of query r with kVectors registers of keys from j on. Each
-// group asks for part of `ahead`.
+// scores[r * kAttentionStep + j ..] = dot products of query r with kVectors registers of keys from j on.
 template <class W, int kRows, int kVectors, class P>
 inline __attribute__((always_inline)) void dot_keys(const float* queries, int64_t row, int64_t head_dim, const P& keys,
-                                                    int64_t j, float* scores, Prefetch& ahead) {
+                                                    int64_t j, float* scores) {
   for (int64_t group = 0; group < head_dim; group += kKvGroup) {
-    ahead.next();
     typename W::Floats sum[kRows][kVectors];
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
@@ -124,6 +96,30 @@ inline __attribute__((always_inline)) void dot_keys(const float* queries, int64_
     }
   }
 }
+
+// Asks for the lines of a plane that is wanted soon, a few at a time between the work on another: all at once would
+// fill what holds lines on their way. Without it each plane starts with cold misses: they lie far apart, so the
+// hardware does not see them coming.
+class Prefetch {
+ public:
+  Prefetch() : Prefetch(nullptr, 0, 1) {}
+  // The plane (null: nothing), in about so many parts.
+  Prefetch(const std::byte* plane, int64_t bytes, int64_t parts)
+      : at_(plane), end_(plane == nullptr ? nullptr : plane + bytes), part_((bytes / kLine / parts + 1) * kLine) {}
+  void next() { until(std::min(at_ + part_, end_)); }
+  void rest() { until(end_); }
+
+ private:
+  static constexpr int64_t kLine = 64;
+  void until(const std::byte* end) {
+    const std::byte* at = at_;
+    for (; at < end; at += kLine) _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
+    at_ = at;
+  }
+
+  const std::byte *at_, *end_;
+  int64_t part_;
+};
 
 // For kRows query rows r: sums[r][d] = sums[r][d] * corrections[r] + sum over j in [begin, end) of
 // weights[r * distance + j] * values[j][d], for kVectors registers of d.
