@@ -60,9 +60,9 @@ void prefetch(const std::byte* data, int64_t bytes, int64_t t, int64_t tokens) {
   }
 }
 
-// Few tokens wait for memory. In one step, their product asks for bytes as far ahead of itself as keeps memory busy; in
-// several, the steps share the next panel, which the first then finds in the cache. More tokens hide the memory behind
-// their arithmetic.
+// Few tokens wait for memory. In one step or one ManyFn, which goes through the panel once, their product asks for
+// bytes as far ahead of itself as keeps memory busy; in several steps, they share the next panel, which the first then
+// finds in the cache. More tokens hide the memory behind their arithmetic.
 constexpr int64_t kAhead = 32768, kMostAhead = 32;
 constexpr int64_t kMany = 8;  // tokens for which what ManyFn makes ready pays
 

@@ -360,7 +360,7 @@ struct DecodedChunk {
     const int64_t block = first / PanelParts<F>::kSubs;
     if constexpr (kGrouped) {
       GroupScales scales;
-      F::decode(parts.block(block), parts.tail(block), scales);
+      parts.decode(block, scales);
       for (int h = 0; h < 2; ++h) {
         for (int s = 0; s < kSubs; ++s) {
           const Factors factors = factors_of<F>(scales, s, h);
