@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "kernels/kernel.h"
@@ -181,6 +182,18 @@ TEST_P(Linear, FusedFormsGiveTheBitsOfWhatTheyFuse) {
         EXPECT_EQ(merged.rows(i, 1).bytes, expected);
       }
     }
+  }
+}
+
+TEST_P(Linear, GateAndUpMayDiffer) {
+  const int64_t n = 21, k = 512, t = 13;
+  const std::vector<Attr> attrs = {{"act", std::string_view("silu")}};
+  for (const auto& [gate, up] : {std::pair{DType::kQ4_K, DType::kQ6_K}, {DType::kQ6_K, DType::kQ5_K}}) {
+    const Operand w1 = weight(gate, n, k), w2 = weight(up, n, k), x = tokens(t, k, gate);
+    const Operand y1 = run("linear_q8", {x, w1}, n), y2 = run("linear_q8", {x, w2}, n);
+    EXPECT_EQ(run("gated_linear_q8", {x, w1, w2}, n, attrs).bytes,
+              run("mul", {run("activation", {y1}, n, attrs), y2}, n).bytes)
+        << dtype_name(gate) << " and " << dtype_name(up);
   }
 }
 

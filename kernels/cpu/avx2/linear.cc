@@ -191,7 +191,8 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
     const Dots* const dots = q8 ? x16(w.dtype) : nullptr;
     const Dots* const up_dots = q8 && gated ? x16(call.in[2].dtype) : nullptr;
     const DotTokens rows_of_x = with_sums(dots, chunk, tokens, scratch.panel);
-    const DotTokens rows_of_up = with_sums(up_dots, chunk, tokens, scratch.panel + kLinearChunk * k / 4);
+    const DotTokens rows_of_up =
+        up_dots == dots ? rows_of_x : with_sums(up_dots, chunk, tokens, scratch.panel + kLinearChunk * k / 4);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t rows = std::min(kPanelRows, w.dim(0) - i * kPanelRows);
       const Panel panel = open_panel(w, i, dots, scratch.panel);
