@@ -124,6 +124,7 @@ struct PlainWords {
     }
     return sum;
   }
+  static Ints products16(const Ints& a, const Ints& b) { return dot16(Ints{}, a, b); }
   static void neighbours(const std::byte* p, std::byte* to) {
     int16_t of[16], sums[8];
     std::memcpy(of, p, sizeof of);
@@ -181,30 +182,35 @@ struct PlainTileWords : PlainWords<16> {
   static void tiles_begin(int) {}
   static void tiles_end() {}
 
-  static void tile_products(const std::byte* x, const std::byte* w, int n, int32_t* out) {
-    for (int g = 0; g < n; ++g) {
-      for (int t = 0; t < 16; ++t) {
-        for (int r = 0; r < 16; ++r) {
-          int sum = 0;
-          for (int i = 0; i < 32; ++i) {
-            const auto code = static_cast<int8_t>(w[512 * g + i / 4 * 64 + 4 * r + i % 4]);
-            sum += static_cast<int8_t>(x[512 * g + 32 * t + i]) * code;
-          }
-          out[256 * g + 16 * t + r] = sum;
+  static void tile_product(const std::byte* x, const std::byte* w, int32_t* out) {
+    for (int t = 0; t < 16; ++t) {
+      for (int r = 0; r < 16; ++r) {
+        int sum = 0;
+        for (int i = 0; i < 32; ++i) {
+          sum += static_cast<int8_t>(x[64 * t + i]) * static_cast<int8_t>(w[i / 4 * 64 + 4 * r + i % 4]);
         }
+        out[16 * t + r] = sum;
       }
+    }
+  }
+
+  template <class Between>
+  static void tile_products(const std::byte* x, const std::byte* w, int32_t* out, const Between& between) {
+    for (int g = 0; g < 8; ++g) {
+      tile_product(x + 64 * kTileTokens * (g / 2) + 32 * (g % 2), w + 512 * g, out + 256 * g);
+      between(g);
     }
   }
 
   template <int kPieces, int kTiles, class Between>
   static void block_products(const std::byte* x, const std::byte* w, int32_t* out, const Between& between) {
-    for (int step = 0; step < 4; ++step) between(step);
+    for (int i = 0; i < 4 * kPieces * kTiles; ++i) between(i);
     for (int i = 0; i < kTiles * kPieces * 256; ++i) {
       const int tile = i / 256 / kPieces, piece = i / 256 % kPieces, t = i / 16 % 16, r = i % 16;
       out[i] = 0;
       for (int j = 0; j < 256; ++j) {
         const auto code = static_cast<int8_t>(w[(j / 64 * kPieces + piece) * 1024 + j % 64 / 4 * 64 + 4 * r + j % 4]);
-        out[i] += static_cast<int8_t>(x[4096 * tile + j / 64 * 1024 + 64 * t + j % 64]) * code;
+        out[i] += static_cast<int8_t>(x[64 * (j / 64 * kTileTokens + 16 * tile + t) + j % 64]) * code;
       }
     }
   }

@@ -20,21 +20,25 @@
 //   dot16(sum, a, b)              sum + the two products of 16-bit halves of each lane
 //   neighbours(p, to)             16 int16 at p, each two added, as 8 int16 at `to`
 // of 16 lanes moreover, on the 16-bit halves of each lane:
+//   products16(a, b)              dot16 without a sum
 //   mul16(a, b), subtract16(a, b), shift_right16(v, n) unsigned, shift_right16_signed(v, n), both(a, b) their common
 //   bits
 // and of a level with tiles (kLanes 16):
 //   tiles_begin(k), tiles_end()   this thread multiplies tiles of k (32 or 64) from here to there
-//   tile_products(x, w, n, out)   tiles of 32 k: out[g][t][r] = sum over i < 32 of x[g][t][i] * w[g][i / 4][r][i % 4],
-//                                 all signed bytes, out int32[n][16][16], t, r < 16, g < n
+//   tile_product(x, w, out)       tiles of 32 k: out[t][r] = sum over i < 32 of x[t][i] * w[i / 4][r][i % 4], all
+//                                 signed bytes, x rows of 64 bytes, out int32[16][16], t, r < 16
+//   tile_products(x, w, out, between)   eight of them: x[4][kTileTokens][2][32], w[8][8][16][4], out
+//                                 int32[8][16][16]; calls between(i), i < 8, after each
 //   block_products<pieces, tiles>(x, w, out, between)
-//                                 tiles of 64 k: out[i][p][t][r] = sum over j < 256 of x[i][j / 64][t][j % 64] *
-//                                 w[j / 64][p][j % 64 / 4][r][j % 4], out int32[tiles][pieces][16][16]; meanwhile calls
-//                                 between(0) .. between(3)
+//                                 tiles of 64 k: out[i][p][t][r] = sum over j < 256 of x[j / 64][i][t][j % 64] *
+//                                 w[j / 64][p][j % 64 / 4][r][j % 4], out int32[tiles][pieces][16][16]; calls
+//                                 between(i), i < 4 * pieces * tiles, after each product
 //
 // Every level gives the same bits: sums over a block are exact integers, and everything after that is done lane by lane
 // in the order of add_plain and add_block (kernels/cpu/avx2/linear_x16.h).
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
@@ -220,108 +224,176 @@ void x16_dot(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, flo
   }
 }
 
-// Plain formats. A panel unpacked once for many tokens: signed codes as tiles of 32 k, d and m as floats of 16 rows.
+// Plain formats. Up to eight sub-blocks of a panel unpacked once for many tokens: signed codes as tiles of 32 k, d and
+// m as floats of 16 rows.
 template <X16Format F>
 struct X16Unpacked {
-  X16Unpacked(std::byte* scratch, int64_t k)
-      : codes(scratch), scale(reinterpret_cast<float*>(codes + 16 * k)), min(scale + 16 * (k / 32)) {}
-  static int64_t bytes(int64_t k) { return 16 * k + 64 * (k / 32) * (F.min ? 2 : 1); }
+  static constexpr int64_t kBytes = 8 * (512 + 64 * (F.min ? 2 : 1));
+  static int64_t bytes(int64_t k) { return (k + 255) / 256 * kBytes; }
 
-  std::byte* codes;    // [k / 4][16][4]
-  float *scale, *min;  // [k / 32][16]
+  explicit X16Unpacked(std::byte* eight)
+      : codes(eight), scale(reinterpret_cast<float*>(codes + 8 * 512)), min(scale + 8 * 16) {}
+
+  std::byte* codes;    // [8][8][16][4]
+  float *scale, *min;  // [8][16]
 };
 
 template <class W, X16Format F>
-void x16_unpack_panel(const std::byte* panel, int64_t k, std::byte* scratch) {
-  const X16Unpacked<F> to(scratch, k);
+void x16_unpack_panel(const std::byte* panel, int64_t k, std::byte* scratch, int64_t panels) {
   const int64_t count = k / 32;
   const auto zero = W::set(static_cast<int32_t>(static_cast<uint32_t>(F.zero) * 0x01010101u));
   for (int64_t b = 0; b < count; ++b) {
+    const X16Unpacked<F> to(scratch + b / 8 * panels * X16Unpacked<F>::kBytes);
     const std::byte* block = panel + b * F.block_bytes();
     const std::byte* tail = panel + count * F.block_bytes() + b * F.tail_bytes();
 #pragma GCC unroll 8
     for (int u = 0; u < 8; ++u) {
-      W::store(to.codes + 512 * b + 64 * u, W::subtract8(x16_codes<W, F>(block, 0, u), zero));
+      W::store(to.codes + 512 * (b % 8) + 64 * u, W::subtract8(x16_codes<W, F>(block, 0, u), zero));
     }
-    W::store(to.scale + 16 * b, W::halves(tail));
-    if constexpr (F.min) W::store(to.min + 16 * b, W::halves(tail + 32));
+    W::store(to.scale + 16 * (b % 8), W::halves(tail));
+    if constexpr (F.min) W::store(to.min + 16 * (b % 8), W::halves(tail + 32));
   }
 }
 
-// Eight sub-blocks of up to kTileTokens tokens, ordered for the products: codes as tiles, so that each tile's rows have
-// a place in the cache, and what scales and addends are multiplied with.
-struct X16Tokens {
-  alignas(64) std::byte codes[kTileTokens / 16][8][16][32];
-  alignas(64) float scale[kTileTokens][8];
-  alignas(64) float min[kTileTokens][8];
+// What the sums of tokens are multiplied with, arranged for plain formats.
+struct X16Factors {
+  X16Factors(std::byte* arranged, int64_t k)
+      : scale(reinterpret_cast<float*>(arranged)), min(scale + kTileTokens * 8 * ((k + 255) / 256)) {}
 
-  // Sub-blocks [q, q + subs) of q8a rows of k codes.
-  void load(const DotTokens& x, int64_t tokens, int64_t k, int64_t q, int subs, bool mins) {
-    for (int64_t t = 0; t < tokens; ++t) {
-      const std::byte* row = x.rows + t * x.row_bytes;
-      if (subs == 8) {
-        load_row(row, t, k, q, 8, mins);  // without loops that count
-      } else {
-        load_row(row, t, k, q, subs, mins);
+  float *scale, *min;  // [k / 256, rounded up][kTileTokens][8]
+};
+
+template <class W, X16Format F>
+void x16_arrange(const DotTokens& x, int64_t tokens, int64_t k, std::byte* arranged) {
+  const X16Factors to(arranged, k);
+  for (int64_t t = 0; t < tokens; ++t) {
+    const std::byte* row = x.rows + t * x.row_bytes + k;
+    for (int64_t q = 0; q < k / 32; q += 8) {
+      const auto subs = static_cast<size_t>(std::min<int64_t>(8, k / 32 - q));
+      float *scale = to.scale + kTileTokens * q + 8 * t, *min = to.min + kTileTokens * q + 8 * t;
+      std::memcpy(scale, row + 4 * q, 4 * subs);
+      if constexpr (F.min) {
+        int16_t sums[16];
+        std::memcpy(sums, row + k / 8 + 4 * q, 4 * subs);
+        for (size_t s = 0; s < subs; ++s) min[s] = static_cast<float>(sums[2 * s] + sums[2 * s + 1]) * scale[s];
+      }
+    }
+  }
+}
+
+// 256 k of up to kTileTokens tokens as tiles, so that each tile's rows have a place in the L1 cache.
+struct X16TileCodes {
+  // Asks for codes of part `part` of `parts`.
+  static void ask(const DotTokens& x, int64_t tokens, int64_t bytes, int64_t at, int64_t part, int64_t parts) {
+    for (int64_t t = part * tokens / parts; t < (part + 1) * tokens / parts; ++t) {
+      for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(x.rows + t * x.row_bytes + at + i, 0, 3);
+    }
+  }
+  // The first of `bytes` bytes from `at` on, up to 256. 16 rows at once: loads that follow stores 4 KB apart would wait
+  // for them.
+  template <class W>
+  void load(const DotTokens& x, int64_t tokens, int64_t at, int64_t bytes) {
+    for (int64_t t = 0; bytes < 256 && t < tokens; ++t) {
+      for (int64_t i = 0; i < bytes; i += 32) {
+        std::memcpy(tiles[i / 64][t / 16][t % 16] + i % 64, x.rows + t * x.row_bytes + at + i, 32);
+      }
+    }
+    if (bytes < 256) return;
+    for (int64_t tile = 0; tile < tokens / 16; ++tile) {
+      for (int64_t i = 0; i < 4; ++i) {
+        const std::byte* from = x.rows + 16 * tile * x.row_bytes + at + 64 * i;
+        typename W::Ints rows[16];
+#pragma GCC unroll 16
+        for (int t = 0; t < 16; ++t) rows[t] = W::load(from + t * x.row_bytes);
+#pragma GCC unroll 16
+        for (int t = 0; t < 16; ++t) W::store(tiles[i][tile][t], rows[t]);
       }
     }
   }
 
+  alignas(64) std::byte tiles[4][kTileTokens / 16][16][64];
+};
+
+// Where the sums of up to eight sub-blocks are that the tile unit left, and what scales them.
+template <class W, X16Format F>
+struct X16Sums {
+  using Floats = typename W::Floats;
+
+  // Token t of the tile, as x16_dot does it.
+  template <int kSubs>
+  inline __attribute__((always_inline)) void add(int64_t t) const {
+    Floats total = W::load_floats(out + 16 * t);
+#pragma GCC unroll 8
+    for (int s = 0; s < kSubs; ++s) add_one(t, s, total);
+    W::store(out + 16 * t, total);
+  }
+  void add_some(int64_t t, int64_t subs) const {
+    Floats total = W::load_floats(out + 16 * t);
+    for (int64_t s = 0; s < subs; ++s) add_one(t, s, total);
+    W::store(out + 16 * t, total);
+  }
+
+  const std::byte* sums;         // int32[subs][16][16]
+  const float *w_scale, *w_min;  // [subs][16]
+  const float *x_scale, *x_min;  // [16][8]
+  float* out;
+
  private:
-  __attribute__((always_inline)) void load_row(const std::byte* row, int64_t t, int64_t k, int64_t q, int subs,
-                                               bool mins) {
-    const size_t count = static_cast<size_t>(subs);
-    for (int s = 0; s < subs; ++s) std::memcpy(codes[t / 16][s][t % 16], row + 32 * (q + s), 32);
-    std::memcpy(scale[t], row + k + 4 * q, 4 * count);
-    if (!mins) return;
-    int16_t sums[16];
-    std::memcpy(sums, row + k + k / 8 + 4 * q, 4 * count);
-    for (int s = 0; s < subs; ++s) min[t][s] = static_cast<float>(sums[2 * s] + sums[2 * s + 1]) * scale[t][s];
+  inline __attribute__((always_inline)) void add_one(int64_t t, int64_t s, Floats& total) const {
+    const Floats sum = W::floats(W::load(sums + 1024 * s + 64 * t));
+    total = W::fma(sum, W::mul(W::load_floats(w_scale + 16 * s), W::broadcast(x_scale + 8 * t + s)), total);
+    if constexpr (F.min) total = W::fma(W::broadcast(x_min + 8 * t + s), W::load_floats(w_min + 16 * s), total);
   }
 };
 
 // Unpacked panels times one or two tiles of 16 tokens: eight sub-blocks of the tokens meet all panels while they are in
-// the L1 cache. The products of a panel's eight sub-blocks with a tile are one batch; the vector unit then scales and
-// adds them up as x16_dot does.
+// the L1 cache. While the tile unit multiplies eight sub-blocks of a panel, the vector unit scales and adds up the sums
+// of those before, two tokens after each product.
 template <class W, X16Format F>
-void x16_tiles(const std::byte* unpacked, int64_t panels, int64_t k, const DotTokens& x, int64_t tokens, float* out) {
-  using Floats = typename W::Floats;
+void x16_tiles(const std::byte* unpacked, int64_t panels, int64_t k, const DotTokens& x, int64_t tokens,
+               const std::byte* arranged, float* out) {
   static_assert(W::kLanes == 16 && F.group == 0);
-  constexpr int kBatch = 8;
-  X16Tokens part_of_x;
+  constexpr int64_t kBatch = 8;
+  const X16Factors factors(const_cast<std::byte*>(arranged), k);
+  X16TileCodes part_of_x;
+  alignas(64) int32_t sums[2][kBatch][16][16];
+  X16Sums<W, F> before = {};
+  int64_t before_subs = 0;
+  for (int64_t p = 0; p < panels; ++p) {
+    std::memset(out + 16 * kTileTokens * p, 0, static_cast<size_t>(64 * tokens));
+  }
   W::tiles_begin(32);
+  int turn = 0;
   for (int64_t q = 0; q < k / 32; q += kBatch) {
-    const int subs = static_cast<int>(k / 32 - q < kBatch ? k / 32 - q : kBatch);
-    part_of_x.load(x, tokens, k, q, subs, F.min);
+    const int64_t subs = std::min(kBatch, k / 32 - q), more = std::min(kBatch, k / 32 - q - subs);
+    part_of_x.template load<W>(x, tokens, 32 * q, 32 * subs);
     for (int64_t p = 0; p < panels; ++p) {
-      const X16Unpacked<F> w(const_cast<std::byte*>(unpacked) + p * X16Unpacked<F>::bytes(k), k);
-      for (int64_t tile = 0; tile < tokens / 16; ++tile) {
-        alignas(64) int32_t sums[kBatch][16][16];
-        W::tile_products(part_of_x.codes[tile][0][0], w.codes + 512 * q, subs, sums[0][0]);
-        float* totals = out + 16 * (kTileTokens * p + 16 * tile);
-        for (int t = 0; t < 16; ++t) {
-          const float* scales = part_of_x.scale[16 * tile + t];
-          const float* mins = part_of_x.min[16 * tile + t];
-          Floats total = q == 0 ? W::float_zeros() : W::load_floats(totals + 16 * t);
-          const auto add = [&](int s) __attribute__((always_inline)) {
-            const Floats sum = W::floats(W::load(reinterpret_cast<const std::byte*>(sums[s][t])));
-            total = W::fma(sum, W::mul(W::load_floats(w.scale + 16 * (q + s)), W::broadcast(scales + s)), total);
-            if constexpr (F.min) {
-              total = W::fma(W::broadcast(mins + s), W::load_floats(w.min + 16 * (q + s)), total);
-            }
-          };
-          if (subs == kBatch) {
-#pragma GCC unroll 8
-            for (int s = 0; s < kBatch; ++s) add(s);
-          } else {
-            for (int s = 0; s < subs; ++s) add(s);
-          }
-          W::store(totals + 16 * t, total);
+      X16TileCodes::ask(x, tokens, 32 * more, 32 * (q + kBatch), p, panels);
+      const X16Unpacked<F> w(const_cast<std::byte*>(unpacked) + (q / kBatch * panels + p) * X16Unpacked<F>::kBytes);
+      for (int64_t tile = 0; tile < tokens / 16; ++tile, turn ^= 1) {
+        const std::byte* codes_of_x = part_of_x.tiles[0][tile][0];
+        int32_t* to = sums[turn][0][0];
+        if (subs == kBatch && before_subs == kBatch) {
+          const X16Sums<W, F> of = before;
+          W::tile_products(
+              codes_of_x, w.codes, to, [&](int g) __attribute__((always_inline)) {
+                of.template add<kBatch>(2 * g);
+                of.template add<kBatch>(2 * g + 1);
+              });
+        } else {
+          for (int64_t t = 0; t < 16 && before_subs > 0; ++t) before.add_some(t, before_subs);
+          for (int64_t s = 0; s < subs; ++s)
+            W::tile_product(codes_of_x + 64 * kTileTokens * (s / 2) + 32 * (s % 2), w.codes + 512 * s, to + 256 * s);
         }
+        const int64_t of_x = 8 * (q / 8 * kTileTokens + 16 * tile);
+        before = {reinterpret_cast<const std::byte*>(to),  w.scale, w.min, factors.scale + of_x, factors.min + of_x,
+                  out + 16 * (kTileTokens * p + 16 * tile)};
+        before_subs = subs;
       }
     }
   }
   W::tiles_end();
+  for (int64_t t = 0; t < 16; ++t) before.add_some(t, before_subs);
 }
 
 // Grouped formats. Weights for tiles are scale * (code - zero), at most 13 bits with their sign: as 64 * high + low in
@@ -333,30 +405,30 @@ struct X16Blocks {
                                      : 2;  // at most 128 * 32
   static constexpr int64_t kCodeBytes = 16 * 256 * kPieces, kPairBytes = 64 * F.min_pairs();
 
-  X16Blocks(std::byte* scratch, int64_t k)
-      : codes(scratch),
-        pairs(codes + k / 256 * kCodeBytes),
-        factor(reinterpret_cast<float*>(pairs + k / 256 * kPairBytes)) {}
-  static int64_t bytes(int64_t k) { return k / 256 * (kCodeBytes + kPairBytes + 128); }
+  static constexpr int64_t kBytes = kCodeBytes + kPairBytes + 128;
+  static int64_t bytes(int64_t k) { return k / 256 * kBytes; }
 
-  std::byte* codes;  // [k / 64][kPieces][16][16][4]
-  std::byte* pairs;  // [k / 256][min_pairs][16]: x16_min_pair
-  float* factor;     // [k / 256][d, dmin][16]
+  explicit X16Blocks(std::byte* block)
+      : codes(block), pairs(codes + kCodeBytes), factor(reinterpret_cast<float*>(pairs + kPairBytes)) {}
+
+  std::byte* codes;  // [4][kPieces][16][16][4]
+  std::byte* pairs;  // [min_pairs][16]: x16_min_pair
+  float* factor;     // [d, dmin][16]
 };
 
 template <class W, X16Format F>
-void x16_unpack_blocks(const std::byte* panel, int64_t k, std::byte* scratch) {
+void x16_unpack_blocks(const std::byte* panel, int64_t k, std::byte* scratch, int64_t panels) {
   using Ints = typename W::Ints;
   using To = X16Blocks<F>;
-  const To to(scratch, k);
   const int64_t count = k / 256;
   const Ints zero = W::set(F.zero * 0x00010001), low_byte = W::set(0x00ff00ff), low_bits = W::set(0x003f003f);
   for (int64_t b = 0; b < count; ++b) {
     const std::byte* block = panel + b * F.block_bytes();
     const std::byte* tail = panel + count * F.block_bytes() + b * F.tail_bytes();
+    const To to(scratch + b * panels * To::kBytes);
     for (int s = 0; s < 8; ++s) {
       const std::byte* sub = block + F.scale_bytes() + s * F.sub_bytes();
-      std::byte* tile = to.codes + b * To::kCodeBytes + s / 2 * 1024 * To::kPieces + s % 2 * 512;
+      std::byte* tile = to.codes + s / 2 * 1024 * To::kPieces + s % 2 * 512;
       for (int g = 0; g < F.groups_per_sub(); ++g) {
         const Ints one = x16_scale<W, F>(block, tail, 0, s * F.groups_per_sub() + g);
         const Ints scale = W::either(W::both(one, W::set(0xffff)), W::shift_left32(one, 16));
@@ -379,107 +451,133 @@ void x16_unpack_blocks(const std::byte* panel, int64_t k, std::byte* scratch) {
       }
     }
     for (int i = 0; i < F.min_pairs(); ++i) {
-      W::store(to.pairs + b * To::kPairBytes + 64 * i, x16_min_pair<W, F>(block, 0, i));
+      W::store(to.pairs + 64 * i, x16_min_pair<W, F>(block, 0, i));
     }
-    W::store(to.factor + 32 * b, W::halves(tail));
-    if constexpr (F.min) W::store(to.factor + 32 * b + 16, W::halves(tail + 32));
+    W::store(to.factor, W::halves(tail));
+    if constexpr (F.min) W::store(to.factor + 16, W::halves(tail + 32));
   }
 }
 
-// One block of 256 of up to kTileTokens tokens.
-template <X16Format F>
-struct X16BlockTokens {
-  alignas(64) std::byte codes[kTileTokens / 16][4][16][64];
-  alignas(64) std::byte sums[kTileTokens][32];  // x16_code_sums
-  float scale[kTileTokens];
+// What the sums of tokens are multiplied with, arranged for grouped formats.
+struct X16BlockFactors {
+  X16BlockFactors(std::byte* arranged, int64_t k)
+      : sums(arranged), scale(reinterpret_cast<float*>(sums + kTileTokens * (k / 8))) {}
 
-  template <class W>
-  void load(const DotTokens& x, int64_t tokens, int64_t k, int64_t b) {
-    for (int64_t t = 0; t < tokens; ++t) {
-      const std::byte* row = x.rows + t * x.row_bytes;
-      for (int64_t i = 0; i < 4; ++i) std::memcpy(codes[t / 16][i][t % 16], row + 256 * b + 64 * i, 64);
-      std::memcpy(&scale[t], row + k + 32 * b, 4);
-      if constexpr (F.min) {
-        alignas(16) std::byte of_32[16];
-        std::memcpy(sums[t], x16_code_sums<W, F>(row, k, b, of_32), 4 * F.min_pairs());
-      }
+  std::byte* sums;  // [k / 256][kTileTokens][32]: of codes of neighbouring groups, pairs of int16
+  float* scale;     // [k / 256][kTileTokens]
+};
+
+template <class W, X16Format F>
+void x16_arrange_blocks(const DotTokens& x, int64_t tokens, int64_t k, std::byte* arranged) {
+  const X16BlockFactors to(arranged, k);
+  for (int64_t t = 0; t < tokens; ++t) {
+    const std::byte* row = x.rows + t * x.row_bytes + k;
+    // Two loops: of one, GCC 12 makes a single address for both stores, and then believes that nothing is stored.
+    for (int64_t b = 0; b < k / 256; ++b) std::memcpy(to.scale + kTileTokens * b + t, row + 32 * b, 4);
+    for (int64_t b = 0; b < k / 256; ++b) {
+      std::byte* sums = to.sums + 32 * (kTileTokens * b + t);
+      if constexpr (F.min && F.group == 32) W::neighbours(row + k / 8 + 32 * b, sums);
+      if constexpr (F.min && F.group == 16) std::memcpy(sums, row + k / 8 + 32 * b, 32);
     }
   }
+}
+
+// Where the sums of a block are that the tile unit left, and what scales them.
+template <X16Format F>
+struct X16BlockSums {
+  const float* factor;
+  const std::byte *pairs, *sums, *code_sums;
+  const float* scale;
+  float* out;
+};
+
+// What scales the sums of a block, in registers.
+template <class W, X16Format F>
+struct X16BlockScales {
+  using Ints = typename W::Ints;
+  using Floats = typename W::Floats;
+
+  explicit __attribute__((always_inline)) X16BlockScales(const X16BlockSums<F>& of)
+      : d(W::load_floats(of.factor)), m(F.min ? W::load_floats(of.factor + 16) : d) {
+    for (int i = 0; i < F.min_pairs(); ++i) pair[i] = W::load(of.pairs + 64 * i);
+  }
+
+  // Token t's sums of 16 rows. One piece is the negated sum.
+  inline __attribute__((always_inline)) void add(const X16BlockSums<F>& of, int64_t t) const {
+    constexpr int kPieces = X16Blocks<F>::kPieces;
+    const std::byte* sum = of.sums + (t / 16 * 16 * kPieces + t % 16) * 64;
+    Ints whole = W::load(sum);
+    if constexpr (kPieces == 2) whole = W::add32(W::shift_left32(whole, 6), W::load(sum + 1024));
+    Floats of_block = W::mul(W::floats(whole), d);
+    if constexpr (F.min) {
+      const auto codes = [&](int i) __attribute__((always_inline)) {
+        return W::broadcast4(of.code_sums + 32 * t + 4 * i);
+      };
+      Ints low = W::products16(pair[0], codes(0)), more = W::products16(pair[1], codes(1));
+      for (int i = 2; i < F.min_pairs(); i += 2) {
+        low = W::dot16(low, pair[i], codes(i)), more = W::dot16(more, pair[i + 1], codes(i + 1));
+      }
+      const Floats mins = W::floats(W::add32(low, more));
+      of_block = kPieces == 1 ? W::fma(mins, m, of_block) : W::fnma(mins, m, of_block);
+    }
+    const Floats scale = W::broadcast(of.scale + t), total = W::load_floats(of.out + 16 * t);
+    W::store(of.out + 16 * t, kPieces == 1 ? W::fnma(of_block, scale, total) : W::fma(of_block, scale, total));
+  }
+
+  Floats d, m;
+  Ints pair[F.min_pairs() + 2];
 };
 
 // x16_tiles for grouped formats. While the tile unit multiplies a block of a panel, the vector unit scales and adds up
-// the sums of the block before it, eight tokens for each 64 k.
-template <class W, X16Format F>
-void x16_block_tiles(const std::byte* unpacked, int64_t panels, int64_t k, const DotTokens& x, int64_t tokens,
-                     float* out) {
-  using Ints = typename W::Ints;
-  using Floats = typename W::Floats;
+// the sums of the block before it: a few tokens after each product, since only what is near runs side by side.
+template <class W, X16Format F, int kTiles>
+void x16_block_tiles_of(const std::byte* unpacked, int64_t panels, int64_t k, const DotTokens& x,
+                        const std::byte* arranged, float* out) {
   using Blocks = X16Blocks<F>;
   static_assert(W::kLanes == 16);
-  constexpr int kPieces = Blocks::kPieces;
-  X16BlockTokens<F> part_of_x[2];  // a block's sums may be added up while the next block's tokens are there
-  alignas(64) int32_t sums[2][kTileTokens / 16][kPieces][16][16];
-  struct Pending {
-    int64_t block, panel;
-    int turn;
-  };
-  Pending before = {-1, 0, 0};
-  const auto of_panel = [&](int64_t p) { return Blocks(const_cast<std::byte*>(unpacked) + p * Blocks::bytes(k), k); };
-  // Adds up a quarter of a block's tokens.
-  const int64_t quarter = tokens / 4;
-  const auto add = [&](const Pending& of, int step) __attribute__((always_inline)) {
-    const Blocks w = of_panel(of.panel);
-    const float* factor = w.factor + 32 * of.block;
-    const Floats d = W::load_floats(factor);
-    [[maybe_unused]] const Floats m = F.min ? W::load_floats(factor + 16) : d;
-    Ints pair[F.min_pairs() + 1];
-    for (int i = 0; i < F.min_pairs(); ++i) pair[i] = W::load(w.pairs + of.block * Blocks::kPairBytes + 64 * i);
-    const int64_t first = step * quarter;
-    const X16BlockTokens<F>& of_tokens = part_of_x[of.block % 2];
-    const std::byte* of_pairs = of_tokens.sums[first];
-    const float* of_scale = of_tokens.scale + first;
-    const auto* sum = reinterpret_cast<const std::byte*>(sums[of.turn][first / 16][0][first % 16]);
-    float* to = out + 16 * (kTileTokens * of.panel + first);
-    for (int64_t t = 0; t < quarter; ++t, sum += 64, to += 16, of_pairs += sizeof of_tokens.sums[0]) {
-      // One piece is the negated sum.
-      Ints whole = W::load(sum);
-      if constexpr (kPieces == 2) whole = W::add32(W::shift_left32(whole, 6), W::load(sum + 1024));
-      Floats of_block = W::mul(W::floats(whole), d);
-      if constexpr (F.min) {
-        Ints low = W::zeros();
-        for (int i = 0; i < F.min_pairs(); ++i) low = W::dot16(low, pair[i], W::broadcast4(of_pairs + 4 * i));
-        of_block = kPieces == 1 ? W::fma(W::floats(low), m, of_block) : W::fnma(W::floats(low), m, of_block);
-      }
-      const Floats scale = W::broadcast(of_scale + t), total = of.block == 0 ? W::float_zeros() : W::load_floats(to);
-      W::store(to, kPieces == 1 ? W::fnma(of_block, scale, total) : W::fma(of_block, scale, total));
-    }
-  };
+  constexpr int kPieces = Blocks::kPieces, kTokens = 16 * kTiles, kAtOnce = 4 / kPieces;
+  const X16BlockFactors factors(const_cast<std::byte*>(arranged), k);
+  X16TileCodes part_of_x;
+  alignas(64) int32_t sums[2][kTiles][kPieces][16][16];
+  X16BlockSums<F> before = {};
   W::tiles_begin(64);
   int turn = 0;
   for (int64_t b = 0; b < k / 256; ++b) {
-    part_of_x[b % 2].template load<W>(x, tokens, k, b);
+    part_of_x.template load<W>(x, kTokens, 256 * b, 256);
     for (int64_t p = 0; p < panels; ++p, turn ^= 1) {
-      const std::byte* codes = of_panel(p).codes + b * Blocks::kCodeBytes;
-      // The codes that come after these, as far as the L1 cache: a quarter with each 64 k.
-      const std::byte* next = p + 1 < panels ? of_panel(p + 1).codes + b * Blocks::kCodeBytes
-                                             : of_panel(0).codes + (b + 1) * Blocks::kCodeBytes;
-      const auto between = [&](int step) __attribute__((always_inline)) {
-        constexpr int64_t kBytes = Blocks::kCodeBytes / 4;
-#pragma GCC unroll 32
-        for (int64_t at = 0; at < kBytes; at += 64) __builtin_prefetch(next + step * kBytes + at, 0, 3);
-        if (before.block >= 0) add(before, step);
-      };
-      const std::byte* codes_of_x = part_of_x[b % 2].codes[0][0][0];
-      if (tokens == kTileTokens) {
-        W::template block_products<kPieces, 2>(codes_of_x, codes, sums[turn][0][0][0], between);
+      if (b + 1 < k / 256) X16TileCodes::ask(x, kTokens, 256, 256 * (b + 1), p, panels);
+      const Blocks w(const_cast<std::byte*>(unpacked) + (b * panels + p) * Blocks::kBytes);
+      int32_t* to = sums[turn][0][0][0];
+      if (b == 0) std::memset(out + 16 * kTileTokens * p, 0, 64 * kTokens);
+      if (b == 0 && p == 0) {
+        W::template block_products<kPieces, kTiles>(part_of_x.tiles[0][0][0], w.codes, to, [](int) {});
       } else {
-        W::template block_products<kPieces, 1>(codes_of_x, codes, sums[turn][0][0][0], between);
+        const X16BlockSums<F> of = before;
+        const X16BlockScales<W, F> scales(of);
+        W::template block_products<kPieces, kTiles>(
+            part_of_x.tiles[0][0][0], w.codes, to, [ scales, of ](int i) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+              for (int t = 0; t < kAtOnce; ++t) scales.add(of, kAtOnce * i + t);
+            });
       }
-      before = {b, p, turn};
+      before = {w.factor,
+                w.pairs,
+                reinterpret_cast<const std::byte*>(to),
+                factors.sums + 32 * kTileTokens * b,
+                factors.scale + kTileTokens * b,
+                out + 16 * kTileTokens * p};
     }
   }
   W::tiles_end();
-  for (int step = 0; step < 4; ++step) add(before, step);
+  const X16BlockScales<W, F> scales(before);
+  for (int t = 0; t < kTokens; ++t) scales.add(before, t);
+}
+
+template <class W, X16Format F>
+void x16_block_tiles(const std::byte* unpacked, int64_t panels, int64_t k, const DotTokens& x, int64_t tokens,
+                     const std::byte* arranged, float* out) {
+  if (tokens == kTileTokens) return x16_block_tiles_of<W, F, 2>(unpacked, panels, k, x, arranged, out);
+  x16_block_tiles_of<W, F, 1>(unpacked, panels, k, x, arranged, out);
 }
 
 template <class W, X16Format F>
@@ -490,10 +588,12 @@ constexpr Dots x16_dots_of() {
     if constexpr (F.group == 0) {
       dots.unpack = x16_unpack_panel<W, F>;
       dots.unpacked_bytes = X16Unpacked<F>::bytes;
+      dots.arrange = x16_arrange<W, F>;
       dots.tiles = x16_tiles<W, F>;
     } else {
       dots.unpack = x16_unpack_blocks<W, F>;
       dots.unpacked_bytes = X16Blocks<F>::bytes;
+      dots.arrange = x16_arrange_blocks<W, F>;
       dots.tiles = x16_block_tiles<W, F>;
     }
   }

@@ -24,16 +24,21 @@ enum class LinearForm : uint8_t { kLinear, kMerged, kGated, kAdd };
 
 inline constexpr int64_t kMaxParts = 16;  // of merged_linear
 
-// One thread's scratch at a SIMD level: a panel's outputs for a chunk of tokens (two for kGated), and panels of weights
-// made ready: two of f32 rows, or eight unpacked for tiles while they fit an L2 cache. Each part is a multiple of 64
-// bytes.
+// One thread's scratch at a SIMD level: a panel's outputs for a chunk of tokens (two for kGated), panels of weights
+// made ready (two of f32 rows, or eight unpacked for tiles while they fit an L2 cache), and what scales kTileTokens
+// tokens. Each part is a multiple of 64 bytes.
 inline constexpr int64_t kLinearChunk = 256;  // tokens that meet a panel while both are in the cache
 constexpr int64_t linear_panel_bytes(int64_t k) {
   constexpr int64_t kL2 = int64_t{2} << 20;
   const int64_t rows = 2 * 4 * 16 * k, unpacked = 8 * 40 * k < kL2 ? 8 * 40 * k : kL2;
   return rows > unpacked ? rows : unpacked;
 }
-constexpr int64_t linear_scratch_bytes(int64_t k) { return 2 * 4 * 16 * kLinearChunk + linear_panel_bytes(k); }
+inline constexpr int64_t kTileTokens = 32;
+// Two floats of each token for each 32 k, of 256 at once.
+constexpr int64_t linear_tile_bytes(int64_t k) { return kTileTokens * 64 * ((k + 255) / 256); }
+constexpr int64_t linear_scratch_bytes(int64_t k) {
+  return 2 * 4 * 16 * kLinearChunk + linear_panel_bytes(k) + linear_tile_bytes(k);
+}
 // Behind that, where bf16 weights meet f32 tokens: a chunk of tokens that the level rounds to bf16, rows of a multiple
 // of 32. The chunk is a multiple of 64 tokens, of 4 MB or less where that is more than 64.
 constexpr int64_t linear_bf16_row_bytes(int64_t k) { return (k + 31) / 32 * 64; }

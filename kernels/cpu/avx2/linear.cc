@@ -14,7 +14,9 @@ namespace ll {
 namespace avx2 {
 namespace {
 
+constexpr int64_t kTilePanels = 8;                             // of a weight, that a tile of tokens meets in turn
 static_assert(kBf16Panels * kBf16Tokens <= kLinearChunk);      // what Scratch::sums holds
+static_assert(kTilePanels * kTileTokens <= kLinearChunk);      // of each weight
 static_assert(2 * kLinearChunk / 4 <= linear_panel_bytes(1));  // Scratch::panel: sums for two weights
 
 int64_t panel_count(const TensorView& w) { return (w.dim(0) + kPanelRows - 1) / kPanelRows; }
@@ -24,10 +26,12 @@ struct Scratch {
   Scratch(const KernelCall& call, int64_t k)
       : sums{reinterpret_cast<float*>(call.scratch.data()), sums[0] + kPanelRows * kLinearChunk},
         panel(reinterpret_cast<std::byte*>(sums[1] + kPanelRows * kLinearChunk)),
-        rounded(panel + linear_panel_bytes(k)) {}
-  float* sums[2];      // [kLinearChunk][16], of the second weight for kGated
-  std::byte* panel;    // weights made ready: two panels of f32 rows, or panels for tiles; else what SumsFn makes
-  std::byte* rounded;  // a chunk of Bf16Tiles::round
+        arranged(panel + linear_panel_bytes(k)),
+        rounded(arranged + linear_tile_bytes(k)) {}
+  float* sums[2];       // [kLinearChunk][16], of the second weight for kGated
+  std::byte* panel;     // weights made ready: two panels of f32 rows, or panels for tiles; else what SumsFn makes
+  std::byte* arranged;  // ArrangeFn
+  std::byte* rounded;   // a chunk of Bf16Tiles::round
 };
 
 // 1 to 16 rows of one weight, ready to be multiplied.
@@ -70,6 +74,10 @@ constexpr int64_t kMany = 8;  // tokens for which what ManyFn makes ready pays
 int64_t step_of(const Dots& dots, int64_t left) {
   return left >= 8 && dots.eight != nullptr ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
+
+// From this many bytes of a thread's outputs on, tiles write past the caches: a line that is written to a cache is read
+// first, and outputs that do not stay in the L2 cache push out weights and tokens that would.
+constexpr int64_t kStreamed = int64_t{1} << 20;
 
 // A chunk of tokens times one panel. In what steps does not change their bits.
 void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, int64_t tokens, float* out) {
@@ -145,7 +153,7 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   // The outputs of panel i for tokens [first, first + count), from sums [count][16] of its weight and, gated, of the
   // second.
   const auto finish = [&](size_t p, int64_t column, int64_t i, int64_t first, int64_t count, const float* sums,
-                          const float* up_sums) {
+                          const float* up_sums, bool streamed = false) {
     const int64_t row = i * kPanelRows, rows = std::min(kPanelRows, call.in[1 + p].dim(0) - row);
     const float* bias = bias_of(p, row);
     const float* up_bias = gated ? bias_of(1, row) : nullptr;
@@ -162,7 +170,11 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
           value = _mm256_mul_ps(activate(act, value), factor);
         }
         if (residual != nullptr) value = _mm256_add_ps(value, load_part(residual + r, n));
-        store_part(out + r, n, value);
+        if (streamed && n >= 8) {
+          _mm256_stream_ps(out + r, value);
+        } else {
+          store_part(out + r, n, value);
+        }
       }
     }
   };
@@ -174,6 +186,11 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   const auto* const first_weight = call.in.data() + 1;
   const bool tiled = std::all_of(first_weight, first_weight + roles.weights, has_tiles);
   const int64_t in_tiles = tiled ? x.dim(0) / 16 * 16 : 0;  // tokens
+
+  // Panels' outputs begin at multiples of 32 bytes.
+  bool aligned = reinterpret_cast<uintptr_t>(y.data) % 32 == 0 && y.row_bytes % 32 == 0;
+  for (size_t p = 0; p + 1 < parts; ++p) aligned = aligned && call.in[1 + p].dim(0) % 8 == 0;
+  const bool streamed = aligned && x.dim(0) * (range.end - range.begin) * kPanelRows * 4 >= kStreamed;
 
   // Tokens [first, first + count) as `dots` reads them; their sums, where it wants some, go to `sums`.
   const auto with_sums = [&](const Dots* dots, int64_t first, int64_t count, std::byte* sums) {
@@ -206,36 +223,43 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   };
 
   // A group of panels is unpacked into the L2 cache, where all tokens come to meet it; the next group's bytes come from
-  // memory meanwhile.
+  // memory meanwhile. Gate and up of one type are one group.
   const auto multiply_tiles = [&](size_t p, int64_t column, int64_t begin, int64_t end) {
     const size_t weights = gated ? 2 : 1;
+    const auto weight = [&](size_t j) -> const TensorView& { return call.in[1 + p + j]; };
     const Dots* dots[2] = {};
     int64_t bytes[2] = {}, panel_bytes[2] = {};
     for (size_t j = 0; j < weights; ++j) {
-      const DType dtype = call.in[1 + p + j].dtype;
-      dots[j] = x16(dtype);
+      dots[j] = x16(weight(j).dtype);
       bytes[j] = dots[j]->unpacked_bytes(k);
-      panel_bytes[j] = x16_panel_bytes(dtype, k);
+      panel_bytes[j] = x16_panel_bytes(weight(j).dtype, k);
     }
-    const int64_t group =
-        std::clamp<int64_t>(linear_panel_bytes(k) / (bytes[0] + bytes[1]), 1, kLinearChunk / kTileTokens);
+    const bool together = dots[0] == dots[1];
+    const int64_t group = std::clamp<int64_t>(linear_panel_bytes(k) / (bytes[0] + bytes[1]), 1, kTilePanels);
     for (int64_t i = begin; i < end; i += group) {
       const int64_t n = std::min(group, end - i), next = std::min(group, end - i - n);
       std::byte* const unpacked[2] = {scratch.panel, scratch.panel + n * bytes[0]};
       for (size_t j = 0; j < weights; ++j) {
-        const std::byte* data = call.in[1 + p + j].data + i * panel_bytes[j];
-        for (int64_t m = 0; m < n; ++m) dots[j]->unpack(data + m * panel_bytes[j], k, unpacked[j] + m * bytes[j]);
+        const int64_t side = dots[j]->unpacked_bytes(256);
+        std::byte* const to = together ? scratch.panel + static_cast<int64_t>(j) * n * side : unpacked[j];
+        for (int64_t m = 0; m < n; ++m) {
+          const std::byte* data = weight(j).data + (i + m) * panel_bytes[j];
+          dots[j]->unpack(data, k, to + m * side, together ? 2 * n : n);
+        }
       }
+      float* const sums[2] = {scratch.sums[0], scratch.sums[0] + n * kTileTokens * kPanelRows};
       for (int64_t t = 0; t < in_tiles; t += kTileTokens) {
         const int64_t count = std::min(kTileTokens, in_tiles - t);
         const DotTokens tokens = {x.row<std::byte>(t), x.row_bytes};
         for (size_t j = 0; j < weights; ++j) {
-          prefetch(call.in[1 + p + j].data + (i + n) * panel_bytes[j], next * panel_bytes[j], t, in_tiles);
-          dots[j]->tiles(unpacked[j], n, k, tokens, count, scratch.sums[j]);
+          prefetch(weight(j).data + (i + n) * panel_bytes[j], next * panel_bytes[j], t, in_tiles);
+          if (j > 0 && together) continue;
+          dots[j]->arrange(tokens, count, k, scratch.arranged);
+          dots[j]->tiles(unpacked[j], together ? 2 * n : n, k, tokens, count, scratch.arranged, sums[j]);
         }
         for (int64_t m = 0; m < n; ++m) {
           const int64_t at = m * kTileTokens * kPanelRows;
-          finish(p, column, i + m, t, count, scratch.sums[0] + at, scratch.sums[1] + at);
+          finish(p, column, i + m, t, count, sums[0] + at, sums[1] + at, streamed);
         }
       }
       if (in_tiles < x.dim(0)) multiply_chunk(p, column, i, i + n, in_tiles);  // the last, fewer than a tile
@@ -273,7 +297,11 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
     }
   };
 
-  if (in_tiles > 0) return for_parts(multiply_tiles);
+  if (in_tiles > 0) {
+    for_parts(multiply_tiles);
+    if (streamed) _mm_sfence();
+    return;
+  }
   if (std::any_of(first_weight, first_weight + roles.weights, is_rounded)) {
     for (int64_t chunk = 0; chunk < x.dim(0) && range.begin < range.end; chunk += linear_bf16_chunk(k)) {
       const int64_t tokens = std::min(linear_bf16_chunk(k), x.dim(0) - chunk);

@@ -51,21 +51,25 @@ using DotFn = void (*)(const std::byte* w, int64_t rows, int64_t k, const DotTok
 using ManyFn = void (*)(const std::byte* w, int64_t k, const DotTokens& x, int64_t tokens, float* out);
 // Sums of a q8a row's codes as a level's products of a format want them, k / 4 bytes or less.
 using SumsFn = void (*)(const std::byte* row, int64_t k, std::byte* sums);
-// Levels with tiles: panels are unpacked one by one, then multiplied with one or two tiles of 16 tokens at once.
-//   unpacked  panels one after another, unpacked_bytes(k) each, 64-byte aligned
+// Levels with tiles: panels are unpacked one by one, what scales 16 or kTileTokens tokens is arranged, then both are
+// multiplied.
+//   unpacked  panels side by side, unpacked_bytes(k) each, 64-byte aligned: 256 k of all panels, then the next. One is
+//             unpacked to the place of its first 256 k
+//   arranged  linear_tile_bytes(k), 64-byte aligned, in the order of the products' format
 //   out       [panel][kTileTokens][16]
-inline constexpr int64_t kTileTokens = 32;
-using UnpackFn = void (*)(const std::byte* w, int64_t k, std::byte* unpacked);
+using UnpackFn = void (*)(const std::byte* w, int64_t k, std::byte* unpacked, int64_t panels);
+using ArrangeFn = void (*)(const DotTokens& x, int64_t tokens, int64_t k, std::byte* arranged);
 using TilesFn = void (*)(const std::byte* unpacked, int64_t panels, int64_t k, const DotTokens& x, int64_t tokens,
-                         float* out);
+                         const std::byte* arranged, float* out);
 struct Dots {
   DType dtype;
   DotFn one, two, four;       // tokens
   DotFn eight = nullptr;      // null: the level has none
   ManyFn many = nullptr;      // null: the level has none
   SumsFn sums = nullptr;      // null: the products do not read DotTokens::sums
-  UnpackFn unpack = nullptr;  // with unpacked_bytes and tiles: null when the level has none
-  int64_t (*unpacked_bytes)(int64_t k) = nullptr;
+  UnpackFn unpack = nullptr;  // with unpacked_bytes, arrange and tiles: null when the level has none
+  int64_t (*unpacked_bytes)(int64_t k) = nullptr;  // of one panel; of 256 k or less as of 256
+  ArrangeFn arrange = nullptr;
   TilesFn tiles = nullptr;
 };
 
