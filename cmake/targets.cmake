@@ -7,7 +7,7 @@ set(LLCUDA_LEVEL_avx2 -mavx2 -mfma -mf16c)
 set(LLCUDA_LEVEL_avxvnni ${LLCUDA_LEVEL_avx2} -mavxvnni)
 set(LLCUDA_LEVEL_avx512 ${LLCUDA_LEVEL_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512vnni)
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  list(APPEND LLCUDA_LEVEL_avx512 -Wno-maybe-uninitialized)  # false for the undefined operands of its own words (GCC bug 105593)
+  list(APPEND LLCUDA_LEVEL_avx512 -Wno-maybe-uninitialized -Wno-uninitialized)  # false for the undefined operands of its own words (GCC bug 105593)
 endif()
 set(LLCUDA_LEVEL_amx ${LLCUDA_LEVEL_avx512} -mamx-tile -mamx-int8 -mamx-bf16)
 

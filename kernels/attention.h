@@ -37,4 +37,18 @@ constexpr int64_t attention_scratch_bytes(int64_t head_dim) {
               groups * ((kAttentionRowsAtOnce / 2 + 2) * kAttentionStep + 1 + kAttentionRowsAtOnce));
 }
 
+// Level amx with f16: what one unit of work is, in groups of 16 query rows, and its longest head. Longer ones are
+// AVX-512's.
+inline constexpr int64_t kAttentionTiles = 8;
+inline constexpr int64_t kAttentionTileHead = 256;
+
+// One thread's scratch there, in tiles of 1 KB (kernels/cpu/attention_tiles.h): a step of keys, a step of values,
+// queries, sums, scores and weights of a step for two groups of query rows, a page whose rows are whole, two tiles on
+// their way.
+constexpr int64_t attention_tiles_scratch_bytes(int64_t head_dim) {
+  if (head_dim > kAttentionTileHead) return 0;
+  const int64_t steps = (head_dim + 31) / 32, pages = kAttentionStep / kKvPageSize;
+  return 1024 * ((4 * pages + 4 * pages + 2 * kAttentionTiles + 2 * kAttentionTiles + 2) * steps + 16 + 4 * pages + 2);
+}
+
 }  // namespace ll

@@ -3,6 +3,7 @@
 #include <iterator>
 #include <vector>
 
+#include "kernels/cpu/amx/amx.h"
 #include "kernels/cpu/avx2/avx2.h"
 #include "kernels/cpu/avx512/avx512.h"
 #include "kernels/kernel.h"
@@ -44,7 +45,7 @@ constexpr Kernel kKernels[] = {
     {"norm_qkv_rope_kv_write", "norm_qkv_rope_kv_write", {ref::norm_qkv_rope_kv_write, nullptr},
      ref::check_norm_qkv_rope_kv_write, ref::scratch_norm_qkv_rope_kv_write, ref::cost_norm_qkv_rope_kv_write, -1,
      kNormQkvIndices},
-    {"attention", "attention", {ref::attention, avx2::attention, nullptr, avx512::attention},
+    {"attention", "attention", {ref::attention, avx2::attention, nullptr, avx512::attention, amx::attention},
      ref::check_attention, ref::scratch_attention, ref::cost_attention, -1, kAttentionIndices},
     {"gather_rows", "gather_rows", {ref::gather_rows, nullptr},
      ref::check_gather_rows, nullptr, ref::cost_gather_rows, -1, kGatherIndices},

@@ -36,7 +36,7 @@ struct Case {
   // The same for GPUs where they need more: tensor cores take f16 operands, and functions are approximated their own
   // way. Empty: `tolerance`.
   std::vector<std::vector<double>> tolerance_cuda = {};
-  // The same for level kAmx where its products round tokens to bf16. Empty: `tolerance`.
+  // The same for level kAmx where its products take operands as bf16, or as two. Empty: `tolerance`.
   std::vector<std::vector<double>> tolerance_amx = {};
 };
 

@@ -82,7 +82,8 @@ void shapes(benchmark::internal::Benchmark* bench) {
   bench->ArgNames({"kv", "heads", "kv_heads", "head_dim", "context", "tokens", "isa"})->Unit(benchmark::kMicrosecond);
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kI8}) {
     const auto d = static_cast<int64_t>(dtype);
-    for (const auto isa : {static_cast<int64_t>(Isa::kAvx2), static_cast<int64_t>(Isa::kAvx512)}) {
+    for (const auto isa :
+         {static_cast<int64_t>(Isa::kAvx2), static_cast<int64_t>(Isa::kAvx512), static_cast<int64_t>(Isa::kAmx)}) {
       bench->Args({d, 32, 8, 128, 8192, 1, isa});   // llama-3-8b decode
       bench->Args({d, 32, 8, 64, 8192, 1, isa});    // llama-3.2-1b decode
       bench->Args({d, 32, 32, 128, 8192, 1, isa});  // llama-2-7b decode, no groups

@@ -39,7 +39,10 @@ Status check_attention(const LaunchSpec& spec) {
 }
 
 uint64_t scratch_attention(const LaunchSpec& spec) {
-  return static_cast<uint64_t>(attention_scratch_bytes(spec.in[1].dim(3).value));
+  const TensorType& kv = spec.in[1];
+  const int64_t bytes = attention_scratch_bytes(kv.dim(3).value);
+  if (kv.dtype != DType::kF16) return static_cast<uint64_t>(bytes);
+  return static_cast<uint64_t>(std::max(bytes, attention_tiles_scratch_bytes(kv.dim(3).value)));
 }
 
 Cost cost_attention(const LaunchSpec& spec) {

@@ -564,12 +564,16 @@ Case attention_case(Random& random, const AttentionShape& shape) {
   const double kv_error = dtype == DType::kF16 ? 0 : dtype == DType::kF32 ? half : 2.1 * half;
   const double roundings =
       static_cast<double>(std::min(head_dim, kKvGroup)) + static_cast<double>(head_dim) / kKvGroup + 6;
-  std::vector<double> bound(qs.size()), bound_cuda(qs.size());
+  // Level kAmx takes f16 as two bf16, exactly, and queries and weights rounded twice to 8 bits: a query errs by 2^-16,
+  // a weight (whose second bf16 is cut off) by 2^-15, and the product of the seconds, at most 2^-8 * 2^-7, is left out.
+  // Each term is three products.
+  constexpr double of_score = 0x1p-16 + 0x1p-15, of_weight = 0x1p-15 + 0x1p-15;
+  std::vector<double> bound(qs.size()), bound_cuda(qs.size()), bound_amx(qs.size());
   for (int64_t i = 0; i < t; ++i) {
     for (int64_t h = 0; h < heads; ++h) {
       const int64_t last = positions[static_cast<size_t>(i)],
                     first = window > 0 ? std::max<int64_t>(0, last - window + 1) : 0;
-      double score_error = 0, score_error_cuda = 0, largest = 0;
+      double score_error = 0, score_error_cuda = 0, score_error_amx = 0, largest = 0;
       for (int64_t j = first; j <= last; ++j) {
         const int64_t page = table[static_cast<size_t>(owners[static_cast<size_t>(i)] * columns + j / kKvPageSize)];
         const int64_t slot = page * kKvPageSize + j % kKvPageSize, plane = h / (heads / kv_heads);
@@ -584,6 +588,7 @@ Case attention_case(Random& random, const AttentionShape& shape) {
         }
         const double coded = dtype == DType::kI8 ? unit * most_query * keys : 0;
         score_error = std::max(score_error, (u * roundings * terms + coded) * scale);
+        score_error_amx = std::max(score_error_amx, (of_score + 3 * u * roundings) * terms * scale);
         score_error_cuda = std::max(
             score_error_cuda, (half + kv_error + 8 * u * (static_cast<double>(head_dim) / 8 + 2)) * terms * scale);
       }
@@ -591,12 +596,14 @@ Case attention_case(Random& random, const AttentionShape& shape) {
       for (int64_t d = 0; d < head_dim; ++d) {
         const auto at = static_cast<size_t>((i * heads + h) * head_dim + d);
         bound[at] = largest * (2 * score_error + steps * u + (dtype == DType::kI8 ? unit * kKvPageSize : 0));
+        bound_amx[at] = largest * (2 * score_error_amx + of_weight + 3 * steps * u);
         bound_cuda[at] = largest * (2 * score_error_cuda + 2 * half + kv_error + 8 * steps * u);
       }
     }
   }
   c.tolerance = {bound};
   c.tolerance_cuda = {bound_cuda};
+  if (dtype == DType::kF16) c.tolerance_amx = {bound_amx};
   return c;
 }
 
