@@ -253,7 +253,7 @@ class Block {
   }
 
   // Turns the scores of a step into weights against the largest score so far; of i8, against the step's, and into
-  // codes. In the pages that some of the rows see, places that a row does not see get weight 2^-125 from a score of
+  // codes. In the pages that some of the rows see, places that a row does not see get weight 2^-100 from a score of
   // -infinity, whatever lies there, which its total loses beside the 1 of the largest, and the code 0.
   template <int kRows>
   [[gnu::noinline]] void weigh(int64_t n, int64_t start) {

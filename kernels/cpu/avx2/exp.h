@@ -28,9 +28,10 @@ namespace ll::avx2 {
   return _mm256_andnot_ps(_mm256_cmp_ps(x, low, _CMP_LT_OQ), result);
 }
 
-// 2^x for x <= 0. Relative error at most 2^-23 for x >= -125; exp2_below(0) is exactly 1. Below -125 (also -infinity)
-// the result is about 2^-125; NaN stays NaN. n = round(x), 1 + r q(r) for r = x - n with q interpolating (2^r - 1) / r
-// at the six Chebyshev nodes of |r| <= 1/2: approximation error 5e-9, the rest is rounding.
+// 2^x for x <= 0. Relative error at most 2^-23 for x >= -100; exp2_below(0) is exactly 1. Below -100 (also -infinity)
+// the result is about 2^-100, whose products with f16 are no subnormals: Intel's processors take 100 cycles and more
+// for those. NaN stays NaN. n = round(x), 1 + r q(r) for r = x - n with q interpolating (2^r - 1) / r at the six
+// Chebyshev nodes of |r| <= 1/2: approximation error 5e-9, the rest is rounding.
 //
 // In place, of N registers side by side: the operations of one wait for each other.
 template <int N>
@@ -41,7 +42,7 @@ template <int N>
     for (int i = 0; i < N; ++i) step(i);
   };
   // Operand order matters: max returns the second operand when either is NaN.
-  each([&](int i) { x[i] = _mm256_max_ps(_mm256_set1_ps(-125.0f), x[i]); });
+  each([&](int i) { x[i] = _mm256_max_ps(_mm256_set1_ps(-100.0f), x[i]); });
   each([&](int i) { r[i] = _mm256_round_ps(x[i], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); });
   each([&](int i) {
     const __m256 n = r[i];

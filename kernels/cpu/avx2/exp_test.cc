@@ -53,8 +53,8 @@ float exp2_below_of(float x) {
 TEST(Avx2Exp2Below, RelativeErrorIsBounded) {
   if (best_isa() < Isa::kAvx2) GTEST_SKIP() << "this machine lacks avx2";
   double worst = 0;
-  // Every 509th float of [-125, 0].
-  for (uint32_t bits = 0; bits <= std::bit_cast<uint32_t>(125.0f); bits += 509) {
+  // Every 509th float of [-100, 0].
+  for (uint32_t bits = 0; bits <= std::bit_cast<uint32_t>(100.0f); bits += 509) {
     const float x = std::bit_cast<float>(bits | 0x80000000u);
     const double want = std::exp2(static_cast<double>(x));
     worst = std::max(worst, std::fabs(exp2_below_of(x) - want) / want);
@@ -67,8 +67,8 @@ TEST(Avx2Exp2Below, Ends) {
   EXPECT_EQ(exp2_below_of(0.0f), 1.0f);
   EXPECT_EQ(exp2_below_of(-0.0f), 1.0f);
   EXPECT_EQ(exp2_below_of(-1.0f), 0.5f);
-  EXPECT_EQ(exp2_below_of(-300.0f), 0x1p-125f);
-  EXPECT_EQ(exp2_below_of(-std::numeric_limits<float>::infinity()), 0x1p-125f);
+  EXPECT_EQ(exp2_below_of(-300.0f), 0x1p-100f);
+  EXPECT_EQ(exp2_below_of(-std::numeric_limits<float>::infinity()), 0x1p-100f);
   EXPECT_TRUE(std::isnan(exp2_below_of(std::numeric_limits<float>::quiet_NaN())));
 }
 
