@@ -187,10 +187,11 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   const bool tiled = std::all_of(first_weight, first_weight + roles.weights, has_tiles);
   const int64_t in_tiles = tiled ? x.dim(0) / 16 * 16 : 0;  // tokens
 
-  // Panels' outputs begin at multiples of 32 bytes.
+  // Panels' outputs begin at multiples of 32 bytes. A residual's lines are in the cache anyway.
   bool aligned = reinterpret_cast<uintptr_t>(y.data) % 32 == 0 && y.row_bytes % 32 == 0;
   for (size_t p = 0; p + 1 < parts; ++p) aligned = aligned && call.in[1 + p].dim(0) % 8 == 0;
-  const bool streamed = aligned && x.dim(0) * (range.end - range.begin) * kPanelRows * 4 >= kStreamed;
+  const bool streamed =
+      form != LinearForm::kAdd && aligned && x.dim(0) * (range.end - range.begin) * kPanelRows * 4 >= kStreamed;
 
   // Tokens [first, first + count) as `dots` reads them; their sums, where it wants some, go to `sums`.
   const auto with_sums = [&](const Dots* dots, int64_t first, int64_t count, std::byte* sums) {
