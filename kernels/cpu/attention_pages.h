@@ -26,6 +26,7 @@
 #include "kernels/attention.h"
 #include "kernels/cpu/attention_codes.h"
 #include "kernels/cpu/attention_products.h"
+#include "kernels/cpu/attention_units.h"
 #include "kernels/cpu/avx2/exp.h"
 #include "kernels/cpu/avx2/kv_rows.h"
 #include "kernels/cpu/key_columns.h"
@@ -429,44 +430,10 @@ class Block {
 
 template <class W>
 void attention_of(const KernelCall& call) {
-  const TensorView &q = call.in[0], &table = call.in[4];
-  const int32_t* positions = reinterpret_cast<const int32_t*>(call.in[2].data);
-  const int32_t* sequences = reinterpret_cast<const int32_t*>(call.in[3].data);
-  const int64_t tokens = q.dim(0), kv_heads = call.attrs.i64("kv_heads"), window = call.attrs.i64("window");
-  const int64_t group = call.attrs.i64("heads") / kv_heads;
-  if (tokens == 0) return;
-
-  // Heads of a group stay together, to share the page, unless there would be fewer units than threads.
-  int64_t parts = (group + kAttentionQueries - 1) / kAttentionQueries;
-  if (tokens * kv_heads * parts < call.threads) {
-    parts = std::clamp(call.threads / (tokens * kv_heads), parts, group);
-  }
-  const int64_t part = (group + parts - 1) / parts, block = kAttentionQueries / part;
-
   Block<W> work(call);
-  // Units go to the threads in turn: later blocks of a prompt see more, and in turn is nearly even.
-  int64_t unit = 0;
-  for (int64_t t = 0, end = 0; t < tokens; t = end) {
-    while (end < tokens && end < t + block && sequences[end] == sequences[t]) ++end;
-    const int32_t* pages = reinterpret_cast<const int32_t*>(table.data) + sequences[t] * table.last();
-    // As many kv heads as have place in a block, as far as there are enough for all threads.
-    const int64_t together =
-        std::clamp<int64_t>(kAttentionQueries / ((end - t) * part), 1, (kv_heads + call.threads - 1) / call.threads);
-    for (int64_t h = 0; h < kv_heads; h += together) {
-      const int64_t kv_end = std::min(h + together, kv_heads);
-      for (int64_t begin = 0; begin < group; begin += part, ++unit) {
-        if (unit % call.threads != call.thread) continue;
-        const int64_t heads = std::min(part, group - begin);
-        for (int64_t kv_head = h; kv_head < kv_end; ++kv_head) {
-          for (int64_t i = t; i < end; ++i) {
-            const int64_t first = window > 0 ? std::max<int64_t>(0, positions[i] - window + 1) : 0;
-            work.add_token(i, kv_head * group + begin, heads, first, positions[i]);
-          }
-        }
-        work.run(pages, h, kv_end - h);
-      }
-    }
-  }
+  attention_units(
+      call, {kAttentionQueries, kAttentionQueries, std::numeric_limits<int64_t>::max()},
+      [](int64_t part) { return kAttentionQueries / part; }, work);
 }
 
 }  // namespace

@@ -58,6 +58,7 @@
 #include <type_traits>
 
 #include "kernels/attention.h"
+#include "kernels/cpu/attention_units.h"
 #include "kernels/kernel.h"
 #include "kernels/quant/half.h"
 
@@ -633,46 +634,15 @@ class TileUnit {
 
 template <class W>
 void tile_attention_of(const KernelCall& call) {
-  const TensorView &q = call.in[0], &table = call.in[4];
-  const int32_t* positions = reinterpret_cast<const int32_t*>(call.in[2].data);
-  const int32_t* sequences = reinterpret_cast<const int32_t*>(call.in[3].data);
-  const int64_t tokens = q.dim(0), kv_heads = call.attrs.i64("kv_heads"), window = call.attrs.i64("window");
-  const int64_t group = call.attrs.i64("heads") / kv_heads, most = kAttentionTiles * kTileRows;
-  if (tokens == 0) return;
-
-  // Heads of a group stay together, to share the page, unless there would be fewer units than threads.
-  int64_t parts = (group + most - 1) / most;
-  if (tokens * kv_heads * parts < call.threads) {
-    parts = std::clamp(call.threads / (tokens * kv_heads), parts, group);
-  }
-  const int64_t part = (group + parts - 1) / parts;
+  constexpr int64_t kMost = kAttentionTiles * kTileRows;
+  const int64_t units = call.in[0].dim(0) * call.attrs.i64("kv_heads") / (4 * call.threads);
   // Large units make fewer pages bf16; several for each thread end together.
-  const int64_t block = std::clamp(tokens * kv_heads / (4 * call.threads), (kTileRows + part - 1) / part,
-                                   std::max(most / part, (kTileRows + part - 1) / part));
-
+  const auto block_of = [&](int64_t part) {
+    const int64_t least = (kTileRows + part - 1) / part;
+    return std::clamp(units, least, std::max(kMost / part, least));
+  };
   TileUnit<W> work(call);
-  int64_t unit = 0;
-  for (int64_t t = 0, end = 0; t < tokens; t = end) {
-    while (end < tokens && end < t + block && sequences[end] == sequences[t]) ++end;
-    const int32_t* pages = reinterpret_cast<const int32_t*>(table.data) + sequences[t] * table.last();
-    // As many kv heads as have place in a group, as far as there are enough for all threads.
-    const int64_t together = std::clamp<int64_t>(
-        kTileRows / ((end - t) * part), 1, std::min((kv_heads + call.threads - 1) / call.threads, kAttentionTiles));
-    for (int64_t h = 0; h < kv_heads; h += together) {
-      const int64_t kv_end = std::min(h + together, kv_heads);
-      for (int64_t begin = 0; begin < group; begin += part, ++unit) {
-        if (unit % call.threads != call.thread) continue;
-        const int64_t heads = std::min(part, group - begin);
-        for (int64_t kv_head = h; kv_head < kv_end; ++kv_head) {
-          for (int64_t i = t; i < end; ++i) {
-            const int64_t first = window > 0 ? std::max<int64_t>(0, positions[i] - window + 1) : 0;
-            work.add_token(i, kv_head * group + begin, heads, first, positions[i]);
-          }
-        }
-        work.run(pages, h, kv_end - h);
-      }
-    }
-  }
+  attention_units(call, {kMost, kTileRows, kAttentionTiles}, block_of, work);
 }
 
 }  // namespace
