@@ -320,11 +320,10 @@ struct X16Sums {
   using Floats = typename W::Floats;
 
   // Token t of the tile, as x16_dot does it.
-  template <int kSubs>
-  inline __attribute__((always_inline)) void add(int64_t t) const {
+  inline __attribute__((always_inline)) void add_eight(int64_t t) const {
     Floats total = W::load_floats(out + 16 * t);
 #pragma GCC unroll 8
-    for (int s = 0; s < kSubs; ++s) add_one(t, s, total);
+    for (int s = 0; s < 8; ++s) add_one(t, s, total);
     W::store(out + 16 * t, total);
   }
   void add_some(int64_t t, int64_t subs) const {
@@ -377,8 +376,8 @@ void x16_tiles(const std::byte* unpacked, int64_t panels, int64_t k, const DotTo
           const X16Sums<W, F> of = before;
           W::tile_products(
               codes_of_x, w.codes, to, [&](int g) __attribute__((always_inline)) {
-                of.template add<kBatch>(2 * g);
-                of.template add<kBatch>(2 * g + 1);
+                of.add_eight(2 * g);
+                of.add_eight(2 * g + 1);
               });
         } else {
           for (int64_t t = 0; t < 16 && before_subs > 0; ++t) before.add_some(t, before_subs);
