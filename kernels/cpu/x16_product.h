@@ -146,7 +146,7 @@ void x16_dot(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, flo
     for (int s = 0; s < F.subs(); ++s) {
       const int64_t q = b * F.subs() + s;  // sub-block of the row
       const std::byte* sub = block + F.scale_bytes() + s * F.sub_bytes();
-      ask_ahead<F.block_bytes() + F.tail_bytes(), F.subs()>(panel, q, x);
+      ask_ahead<F.block_bytes(), F.tail_bytes(), F.subs()>(panel, tails, q, x);
 #pragma GCC unroll 2
       for (int p = 0; p < kParts; ++p) {
         const int row = p * W::kLanes;

@@ -22,6 +22,8 @@ struct DotTokens {
   // sub-blocks q with q & ahead_mask == ahead_turn, so that steps can share it.
   int64_t ahead = 0;
   int64_t ahead_mask = 0, ahead_turn = 0;
+  // Moreover for the tails this far ahead, where `ahead` does not reach the next panel's; 0: for none.
+  int64_t tails_ahead = 0;
 
   DotTokens from(int64_t token) const {
     DotTokens part = *this;
@@ -32,15 +34,18 @@ struct DotTokens {
 };
 
 // Asks for sub-block q's part of the bytes x.ahead after a panel, as far as the L2 cache: all sub-blocks of the panel
-// together for each line once. kBytes: of kSubs sub-blocks with all that belongs to them. Beyond the tensor's end that
-// is harmless.
-template <int kBytes, int kSubs>
-inline __attribute__((always_inline)) void ask_ahead(const std::byte* panel, int64_t q, const DotTokens& x) {
+// together for each line once. kBlock, kTail: bytes of kSubs sub-blocks with their scales, and of their part of
+// `tails`, which lie behind a panel's blocks. Beyond the tensor's end that is harmless.
+template <int kBlock, int kTail, int kSubs>
+inline __attribute__((always_inline)) void ask_ahead(const std::byte* panel, const std::byte* tails, int64_t q,
+                                                     const DotTokens& x) {
   if (x.ahead == 0 || (q & x.ahead_mask) != x.ahead_turn) return;
-  const int64_t end = (q + 1) * kBytes / kSubs;
-  for (int64_t at = (q * kBytes / kSubs + 63) & ~int64_t{63}; at < end; at += 64) {
-    __builtin_prefetch(panel + x.ahead + at, 0, 2);
-  }
+  const auto ask = [q](const std::byte* from, int64_t bytes) __attribute__((always_inline)) {
+    const int64_t end = (q + 1) * bytes / kSubs;
+    for (int64_t at = (q * bytes / kSubs + 63) & ~int64_t{63}; at < end; at += 64) __builtin_prefetch(from + at, 0, 2);
+  };
+  ask(panel + x.ahead, kBlock + kTail);
+  if (x.tails_ahead != 0) ask(tails + x.tails_ahead, kTail);
 }
 
 // out[16 * t + r] = sum over i of w[r, i] * x[t, i], r < rows, t < the function's tokens. out is 64-byte aligned.

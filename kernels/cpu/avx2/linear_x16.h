@@ -287,7 +287,7 @@ template <class F>
 struct PanelParts {
   static constexpr int kSubs = F::kElements / 32;
   static constexpr int64_t kSubBytes = 64 * (F::kLowBits + F::kHighBits),
-                           kBlockBytes = F::kScaleBytes + kSubs * kSubBytes, kAskBytes = kBlockBytes + F::kTailBytes;
+                           kBlockBytes = F::kScaleBytes + kSubs * kSubBytes;
 
   PanelParts(const std::byte* start, int64_t k) : panel(start), tails(start + k / F::kElements * kBlockBytes) {}
   const std::byte* block(int64_t b) const { return panel + b * kBlockBytes; }
@@ -296,6 +296,9 @@ struct PanelParts {
   // Sub-block first + s, of up to eight from a grouped format's block on.
   const std::byte* sub_of_chunk(int64_t first, int64_t s) const {
     return F::kGroup != 0 ? sub(first / kSubs, s) : sub(first + s, 0);
+  }
+  inline __attribute__((always_inline)) void ask(int64_t q, const DotTokens& x) const {
+    ask_ahead<kBlockBytes, F::kTailBytes, kSubs>(panel, tails, q, x);
   }
   void decode(int64_t b, GroupScales& scales) const {
     if constexpr (F::kGroup != 0) F::decode(block(b), tail(b), scales);
@@ -327,7 +330,7 @@ void dot_panel(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, f
       const int64_t q = b * Parts::kSubs + s;
       const std::byte* sub = parts.sub(b, s);
       const Factors factors[2] = {factors_of<F>(scales, s, 0), factors_of<F>(scales, s, 1)};
-      ask_ahead<Parts::kAskBytes, Parts::kSubs>(panel, q, x);
+      parts.ask(q, x);
       const auto units = [&](int h, int g) __attribute__((always_inline)) { return unpack<F>(sub, h, g); };
       const auto scale = [&](int h, int g) __attribute__((always_inline)) { return factors[h].scale[g / 4]; };
       dot_sub<F, kTokens>(units, scale, x, q, sum);
@@ -399,7 +402,7 @@ inline __attribute__((always_inline)) void dot_decoded(const PanelParts<F>& part
     if (!Chunk::kGrouped || s == 0) {
       for (int t = 0; t < kTokens; ++t) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
     }
-    ask_ahead<PanelParts<F>::kAskBytes, PanelParts<F>::kSubs>(parts.panel, first + s, x);
+    parts.ask(first + s, x);
     const auto units = [&](int h, int g) __attribute__((always_inline)) {
       if constexpr (kUnpack) w.codes[s][g][h] = unpack<F>(parts.sub_of_chunk(first, s), h, g);
       return w.codes[s][g][h];
