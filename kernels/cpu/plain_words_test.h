@@ -115,6 +115,32 @@ struct PlainWords {
     for (uint32_t& lane : v) lane <<= n;
     return v;
   }
+  static Ints shift_right32(Ints v, unsigned n) {
+    for (uint32_t& lane : v) lane >>= n;
+    return v;
+  }
+  static Ints float_bits(const Floats& v) {
+    Ints bits;
+    std::memcpy(bits.data(), v.data(), sizeof bits);
+    return bits;
+  }
+  static Floats from_bits(const Ints& v) {
+    Floats f;
+    std::memcpy(f.data(), v.data(), sizeof f);
+    return f;
+  }
+  static Ints load_low(const std::byte* p) {
+    Ints v = {};
+    std::memcpy(v.data(), p, 32);
+    return v;
+  }
+  static Ints signed_halves(const std::byte* p) {
+    int16_t of[kSize];
+    std::memcpy(of, p, sizeof of);
+    Ints v;
+    for (size_t i = 0; i < kSize; ++i) v[i] = static_cast<uint32_t>(of[i]);
+    return v;
+  }
   static Ints dot16(Ints sum, const Ints& a, const Ints& b) {
     for (size_t i = 0; i < kSize; ++i) {
       for (int h = 0; h < 32; h += 16) {
@@ -202,17 +228,45 @@ struct PlainTileWords : PlainWords<16> {
     }
   }
 
-  template <int kPieces, int kTiles, class Between>
-  static void block_products(const std::byte* x, const std::byte* w, int32_t* out, const Between& between) {
-    for (int i = 0; i < 4 * kPieces * kTiles; ++i) between(i);
-    for (int i = 0; i < kTiles * kPieces * 256; ++i) {
-      const int tile = i / 256 / kPieces, piece = i / 256 % kPieces, t = i / 16 % 16, r = i % 16;
-      out[i] = 0;
+  template <class Blocks, int kTiles, class Between>
+  static void block_products(const std::byte* x, const std::byte* x_sums, const std::byte* w, const std::byte* w_mins,
+                             int32_t* before, int32_t* out, const Between& between) {
+    block_end<Blocks, kTiles>(before);
+    for (int i = 0; i < 4 * Blocks::kPieces * kTiles; ++i) between(i);
+    for (int i = 0; i < kTiles * Blocks::kSums * 256; ++i) {
+      const int tile = i / 256 / Blocks::kSums, piece = i / 256 % Blocks::kSums, t = i / 16 % 16, r = i % 16;
+      if (piece == Blocks::kPieces) {
+        float sum = 0;
+        for (int j = 0; j < 32; ++j) {
+          const std::byte* code_sum = x_sums + (16 * tile + t) * Blocks::kSumBytes + 2 * j;
+          sum += bf16(code_sum) * bf16(w_mins + 64 * (j / 2) + 4 * r + j % 2 * 2);
+        }
+        std::memcpy(out + i, &sum, sizeof sum);
+        continue;
+      }
+      held[i] = 0;
       for (int j = 0; j < 256; ++j) {
-        const auto code = static_cast<int8_t>(w[(j / 64 * kPieces + piece) * 1024 + j % 64 / 4 * 64 + 4 * r + j % 4]);
-        out[i] += static_cast<int8_t>(x[64 * (j / 64 * kTileTokens + 16 * tile + t) + j % 64]) * code;
+        const std::byte byte = w[(j / 64 * Blocks::kPieces + piece) * 1024 + j % 64 / 4 * 64 + 4 * r + j % 4];
+        const int code = Blocks::kUnsigned ? static_cast<int>(byte) : static_cast<int8_t>(byte);
+        held[i] += static_cast<int8_t>(x[64 * (j / 64 * kTileTokens + 16 * tile + t) + j % 64]) * code;
       }
     }
+  }
+  template <class Blocks, int kTiles>
+  static void block_end(int32_t* out) {
+    for (int i = 0; i < kTiles * Blocks::kSums * 256; ++i) {
+      if (i / 256 % Blocks::kSums < Blocks::kPieces) out[i] = held[i];
+    }
+  }
+
+  // What the tile unit holds, of this thread.
+  static inline thread_local int32_t held[6 * 256];
+
+ private:
+  static float bf16(const std::byte* p) {
+    uint16_t bits;
+    std::memcpy(&bits, p, 2);
+    return bf16_to_f32(bits);
   }
 };
 

@@ -23,16 +23,24 @@
 //   products16(a, b)              dot16 without a sum
 //   mul16(a, b), subtract16(a, b), shift_right16(v, n) unsigned, shift_right16_signed(v, n), both(a, b) their common
 //   bits
+//   shift_right32(v, n) unsigned, float_bits(f) the same bits as integers, from_bits(v) the other way
+//   load_low(p)                   32 bytes and zeros
+//   signed_halves(p)              16 int16, one a lane
 // and of a level with tiles (kLanes 16):
 //   tiles_begin(k), tiles_end()   this thread multiplies tiles of k (32 or 64) from here to there
 //   tile_product(x, w, out)       tiles of 32 k: out[t][r] = sum over i < 32 of x[t][i] * w[i / 4][r][i % 4], all
 //                                 signed bytes, x rows of 64 bytes, out int32[16][16], t, r < 16
 //   tile_products(x, w, out, between)   eight of them: x[4][kTileTokens][2][32], w[8][8][16][4], out
 //                                 int32[8][16][16]; calls between(i), i < 8, after each
-//   block_products<pieces, tiles>(x, w, out, between)
-//                                 tiles of 64 k: out[i][p][t][r] = sum over j < 256 of x[j / 64][i][t][j % 64] *
-//                                 w[j / 64][p][j % 64 / 4][r][j % 4], out int32[tiles][pieces][16][16]; calls
-//                                 between(i), i < 4 * pieces * tiles, after each product
+//   block_products<Blocks, tiles>(x, x_sums, w, w_mins, before, out, between)
+//                                 with X16Blocks' pieces and signs, tiles of 64 k: sums[i][p][t][r] = sum over j < 256
+//                                 of x[j / 64][i][t][j % 64] * w[j / 64][p][j % 64 / 4][r][j % 4], p < pieces, and
+//                                 for formats with minima, in f32, sums[i][pieces][t][r] = sum over j < 32 of
+//                                 x_sums[i][t][j] * w_mins[j / 2][r][j % 2], bf16, rows of x_sums kSumBytes apart: all
+//                                 exact. Those of codes stay with the tile unit and those of minima go to `out`, int32
+//                                 or f32 [tiles][kSums][16][16]. What codes left there before goes to `before` at
+//                                 first; then between(i), i < 4 * pieces * tiles, is called after each product
+//   block_end<Blocks, tiles>(out) sums of codes of the last block go to `out`
 //
 // Every level gives the same bits: sums over a block are exact integers, and everything after that is done lane by lane
 // in the order of add_plain and add_block (kernels/cpu/avx2/linear_x16.h).
@@ -239,11 +247,11 @@ struct X16Unpacked {
 };
 
 template <class W, X16Format F>
-void x16_unpack_panel(const std::byte* panel, int64_t k, std::byte* scratch, int64_t panels) {
-  const int64_t count = k / 32;
+void x16_unpack_panel(const std::byte* panel, int64_t k, Range part, std::byte* scratch, int64_t panels) {
+  const int64_t count = k / 32, first = part.begin / 32;
   const auto zero = W::set(static_cast<int32_t>(static_cast<uint32_t>(F.zero) * 0x01010101u));
-  for (int64_t b = 0; b < count; ++b) {
-    const X16Unpacked<F> to(scratch + b / 8 * panels * X16Unpacked<F>::kBytes);
+  for (int64_t b = first; b < part.end / 32; ++b) {
+    const X16Unpacked<F> to(scratch + (b - first) / 8 * panels * X16Unpacked<F>::kBytes);
     const std::byte* block = panel + b * F.block_bytes();
     const std::byte* tail = panel + count * F.block_bytes() + b * F.tail_bytes();
 #pragma GCC unroll 8
@@ -255,16 +263,52 @@ void x16_unpack_panel(const std::byte* panel, int64_t k, std::byte* scratch, int
   }
 }
 
-// What the sums of tokens are multiplied with, arranged for plain formats.
+// Tokens arranged for tiles: codes, so that rows of tiles lie side by side, and what the products' sums are scaled
+// with.
+inline constexpr int64_t kTileCodes = 256 * kTileTokens;  // bytes of 256 k
+constexpr int64_t x16_code_bytes(int64_t k) { return (k + 255) / 256 * kTileCodes; }
+
+// int8[k / 256, rounded up][4][kTileTokens / 16][16][64].
+template <class W>
+void x16_arrange_codes(const DotTokens& x, int64_t tokens, int64_t k, std::byte* to) {
+  const auto part = [&](int64_t t, int64_t i) {
+    return to + i / 256 * kTileCodes + i % 256 / 64 * 64 * kTileTokens + 64 * t + i % 64;
+  };
+  for (int64_t first = 0; first < tokens; first += 16) {
+    const std::byte* from = x.rows + first * x.row_bytes;
+    for (int64_t i = 0; i + 64 <= k; i += 64) {
+      std::byte* rows = part(first, i);  // 16 rows at once: loads that follow stores 4 KB apart would wait for them
+      typename W::Ints row[16];
+#pragma GCC unroll 16
+      for (int t = 0; t < 16; ++t) row[t] = W::load(from + t * x.row_bytes + i);
+#pragma GCC unroll 16
+      for (int t = 0; t < 16; ++t) W::store(rows + 64 * t, row[t]);
+    }
+    for (int64_t t = 0; k % 64 != 0 && t < 16; ++t)
+      std::memcpy(part(first + t, k - 32), from + t * x.row_bytes + k - 32, 32);
+  }
+}
+
+// Asks for part `part` of `parts` of the next 256 k of codes.
+inline void x16_ask_codes(const std::byte* codes, int64_t part, int64_t parts) {
+  constexpr int64_t kLines = kTileCodes / 64;
+  for (int64_t i = part * kLines / parts; i < (part + 1) * kLines / parts; ++i) {
+    __builtin_prefetch(codes + kTileCodes + 64 * i, 0, 3);
+  }
+}
+
+// Behind the codes for plain formats.
 struct X16Factors {
   X16Factors(std::byte* arranged, int64_t k)
-      : scale(reinterpret_cast<float*>(arranged)), min(scale + kTileTokens * 8 * ((k + 255) / 256)) {}
+      : scale(reinterpret_cast<float*>(arranged + x16_code_bytes(k))),
+        min(scale + kTileTokens * 8 * ((k + 255) / 256)) {}
 
   float *scale, *min;  // [k / 256, rounded up][kTileTokens][8]
 };
 
-template <class W, X16Format F>
+template <class W, bool kMin>
 void x16_arrange(const DotTokens& x, int64_t tokens, int64_t k, std::byte* arranged) {
+  x16_arrange_codes<W>(x, tokens, k, arranged);
   const X16Factors to(arranged, k);
   for (int64_t t = 0; t < tokens; ++t) {
     const std::byte* row = x.rows + t * x.row_bytes + k;
@@ -272,7 +316,7 @@ void x16_arrange(const DotTokens& x, int64_t tokens, int64_t k, std::byte* arran
       const auto subs = static_cast<size_t>(std::min<int64_t>(8, k / 32 - q));
       float *scale = to.scale + kTileTokens * q + 8 * t, *min = to.min + kTileTokens * q + 8 * t;
       std::memcpy(scale, row + 4 * q, 4 * subs);
-      if constexpr (F.min) {
+      if constexpr (kMin) {
         int16_t sums[16];
         std::memcpy(sums, row + k / 8 + 4 * q, 4 * subs);
         for (size_t s = 0; s < subs; ++s) min[s] = static_cast<float>(sums[2 * s] + sums[2 * s + 1]) * scale[s];
@@ -280,39 +324,6 @@ void x16_arrange(const DotTokens& x, int64_t tokens, int64_t k, std::byte* arran
     }
   }
 }
-
-// 256 k of up to kTileTokens tokens as tiles, so that each tile's rows have a place in the L1 cache.
-struct X16TileCodes {
-  // Asks for codes of part `part` of `parts`.
-  static void ask(const DotTokens& x, int64_t tokens, int64_t bytes, int64_t at, int64_t part, int64_t parts) {
-    for (int64_t t = part * tokens / parts; t < (part + 1) * tokens / parts; ++t) {
-      for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(x.rows + t * x.row_bytes + at + i, 0, 3);
-    }
-  }
-  // The first of `bytes` bytes from `at` on, up to 256. 16 rows at once: loads that follow stores 4 KB apart would wait
-  // for them.
-  template <class W>
-  void load(const DotTokens& x, int64_t tokens, int64_t at, int64_t bytes) {
-    for (int64_t t = 0; bytes < 256 && t < tokens; ++t) {
-      for (int64_t i = 0; i < bytes; i += 32) {
-        std::memcpy(tiles[i / 64][t / 16][t % 16] + i % 64, x.rows + t * x.row_bytes + at + i, 32);
-      }
-    }
-    if (bytes < 256) return;
-    for (int64_t tile = 0; tile < tokens / 16; ++tile) {
-      for (int64_t i = 0; i < 4; ++i) {
-        const std::byte* from = x.rows + 16 * tile * x.row_bytes + at + 64 * i;
-        typename W::Ints rows[16];
-#pragma GCC unroll 16
-        for (int t = 0; t < 16; ++t) rows[t] = W::load(from + t * x.row_bytes);
-#pragma GCC unroll 16
-        for (int t = 0; t < 16; ++t) W::store(tiles[i][tile][t], rows[t]);
-      }
-    }
-  }
-
-  alignas(64) std::byte tiles[4][kTileTokens / 16][16][64];
-};
 
 // Where the sums of up to eight sub-blocks are that the tile unit left, and what scales them.
 template <class W, X16Format F>
@@ -349,28 +360,29 @@ struct X16Sums {
 // the L1 cache. While the tile unit multiplies eight sub-blocks of a panel, the vector unit scales and adds up the sums
 // of those before, two tokens after each product.
 template <class W, X16Format F>
-void x16_tiles(const std::byte* unpacked, int64_t panels, int64_t k, const DotTokens& x, int64_t tokens,
-               const std::byte* arranged, float* out) {
+void x16_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const std::byte* arranged,
+               int64_t tokens, float* out, LinesAhead& ahead) {
   static_assert(W::kLanes == 16 && F.group == 0);
   constexpr int64_t kBatch = 8;
   const X16Factors factors(const_cast<std::byte*>(arranged), k);
-  X16TileCodes part_of_x;
   alignas(64) int32_t sums[2][kBatch][16][16];
   X16Sums<W, F> before = {};
   int64_t before_subs = 0;
-  for (int64_t p = 0; p < panels; ++p) {
+  for (int64_t p = 0; part.begin == 0 && p < panels; ++p) {
     std::memset(out + 16 * kTileTokens * p, 0, static_cast<size_t>(64 * tokens));
   }
   W::tiles_begin(32);
   int turn = 0;
-  for (int64_t q = 0; q < k / 32; q += kBatch) {
-    const int64_t subs = std::min(kBatch, k / 32 - q), more = std::min(kBatch, k / 32 - q - subs);
-    part_of_x.template load<W>(x, tokens, 32 * q, 32 * subs);
+  for (int64_t q = part.begin / 32; q < part.end / 32; q += kBatch) {
+    const int64_t subs = std::min(kBatch, part.end / 32 - q);
+    const std::byte* const codes = arranged + q / kBatch * kTileCodes;
     for (int64_t p = 0; p < panels; ++p) {
-      X16TileCodes::ask(x, tokens, 32 * more, 32 * (q + kBatch), p, panels);
-      const X16Unpacked<F> w(const_cast<std::byte*>(unpacked) + (q / kBatch * panels + p) * X16Unpacked<F>::kBytes);
+      if (q + kBatch < part.end / 32) x16_ask_codes(codes, p, panels);
+      ahead.ask();
+      const int64_t batch = (q - part.begin / 32) / kBatch;
+      const X16Unpacked<F> w(const_cast<std::byte*>(unpacked) + (batch * panels + p) * X16Unpacked<F>::kBytes);
       for (int64_t tile = 0; tile < tokens / 16; ++tile, turn ^= 1) {
-        const std::byte* codes_of_x = part_of_x.tiles[0][tile][0];
+        const std::byte* codes_of_x = codes + 1024 * tile;
         int32_t* to = sums[turn][0][0];
         if (subs == kBatch && before_subs == kBatch) {
           const X16Sums<W, F> of = before;
@@ -395,97 +407,134 @@ void x16_tiles(const std::byte* unpacked, int64_t panels, int64_t k, const DotTo
   for (int64_t t = 0; t < 16; ++t) before.add_some(t, before_subs);
 }
 
-// Grouped formats. Weights for tiles are scale * (code - zero), at most 13 bits with their sign: as 64 * high + low in
-// two pieces, low in 0 .. 63, or, where they fit, negated in one. The sums over 256 k then leave the tile unit once.
+// Grouped formats. Weights for tiles are scale * (code - zero), at most 13 bits with their sign. Formats without a zero
+// split the scale into two of 3 bits, so that a code times either is an unsigned byte (31 * 7), or need only one (3 *
+// 15); others split the product into 64 * high + low, low in 0 .. 63, or, where it fits, negate it (-124 .. 128). The
+// sums over 256 k then leave the tile unit once, and so do those of the minima: these have at most 6 bits and the sums
+// of codes 16, so that two bf16 hold such a sum and f32 the sums of products, all exactly.
 template <X16Format F>
 struct X16Blocks {
-  static constexpr int kPieces = F.packing == blocks::ScalePacking::kQ2K || F.packing == blocks::ScalePacking::kQ3K
-                                     ? 1   // -45 .. 0, -124 .. 128
-                                     : 2;  // at most 128 * 32
-  static constexpr int64_t kCodeBytes = 16 * 256 * kPieces, kPairBytes = 64 * F.min_pairs();
+  static constexpr bool kUnsigned = F.zero == 0;
+  static constexpr int kPieces =
+      F.packing == blocks::ScalePacking::kQ2K || F.packing == blocks::ScalePacking::kQ3K ? 1 : 2;
+  static constexpr bool kNegated = kPieces == 1 && !kUnsigned;
+  static constexpr int kShift = kUnsigned ? 3 : 6;         // of the first of two pieces
+  static constexpr int kSums = kPieces + (F.min ? 1 : 0);  // of each token and row
+  static constexpr int kMins = F.min ? 256 / F.group : 0;  // of a row
+  static constexpr int64_t kSumBytes = 4 * kMins;          // of a token
+  static constexpr int64_t kCodeBytes = 16 * 256 * kPieces, kMinBytes = F.min ? 1024 : 0;
 
-  static constexpr int64_t kBytes = kCodeBytes + kPairBytes + 128;
+  static constexpr int64_t kBytes = kCodeBytes + kMinBytes + 128;
   static int64_t bytes(int64_t k) { return k / 256 * kBytes; }
 
   explicit X16Blocks(std::byte* block)
-      : codes(block), pairs(codes + kCodeBytes), factor(reinterpret_cast<float*>(pairs + kPairBytes)) {}
+      : codes(block), mins(codes + kCodeBytes), factor(reinterpret_cast<float*>(mins + kMinBytes)) {}
 
   std::byte* codes;  // [4][kPieces][16][16][4]
-  std::byte* pairs;  // [min_pairs][16]: x16_min_pair
+  std::byte* mins;   // bf16[16][16][2], each twice; zeros after the last group
   float* factor;     // [d, dmin][16]
 };
 
 template <class W, X16Format F>
-void x16_unpack_blocks(const std::byte* panel, int64_t k, std::byte* scratch, int64_t panels) {
+void x16_unpack_blocks(const std::byte* panel, int64_t k, Range part, std::byte* scratch, int64_t panels) {
   using Ints = typename W::Ints;
   using To = X16Blocks<F>;
-  const int64_t count = k / 256;
-  const Ints zero = W::set(F.zero * 0x00010001), low_byte = W::set(0x00ff00ff), low_bits = W::set(0x003f003f);
-  for (int64_t b = 0; b < count; ++b) {
+  const int64_t count = k / 256, first = part.begin / 256;
+  const auto twice = [](Ints v) __attribute__((always_inline)) {
+    return W::either(W::both(v, W::set(0xffff)), W::shift_left32(v, 16));
+  };
+  for (int64_t b = first; b < part.end / 256; ++b) {
     const std::byte* block = panel + b * F.block_bytes();
     const std::byte* tail = panel + count * F.block_bytes() + b * F.tail_bytes();
-    const To to(scratch + b * panels * To::kBytes);
+    const To to(scratch + (b - first) * panels * To::kBytes);
     for (int s = 0; s < 8; ++s) {
       const std::byte* sub = block + F.scale_bytes() + s * F.sub_bytes();
       std::byte* tile = to.codes + s / 2 * 1024 * To::kPieces + s % 2 * 512;
       for (int g = 0; g < F.groups_per_sub(); ++g) {
         const Ints one = x16_scale<W, F>(block, tail, 0, s * F.groups_per_sub() + g);
-        const Ints scale = W::either(W::both(one, W::set(0xffff)), W::shift_left32(one, 16));
         constexpr int kUnits = 8 / F.groups_per_sub();
+        if constexpr (To::kUnsigned) {
+          const Ints high = twice(To::kPieces == 2 ? W::shift_right32(one, To::kShift) : one);
+          const Ints low = twice(W::both(one, W::set((1 << To::kShift) - 1)));
 #pragma GCC unroll 8
-        for (int u = g * kUnits; u < (g + 1) * kUnits; ++u) {
-          const Ints codes = x16_codes<W, F>(sub, 0, u);
-          const Ints even = W::mul16(W::subtract16(W::both(codes, low_byte), zero), scale);
-          const Ints odd = W::mul16(W::subtract16(W::shift_right16(codes, 8), zero), scale);
-          const auto bytes = [&](Ints a, Ints b16) __attribute__((always_inline)) {
-            return W::either(W::both(a, low_byte), W::shift_left16(b16, 8));
-          };
-          if constexpr (To::kPieces == 1) {
-            W::store(tile + 64 * u, bytes(W::subtract16(W::zeros(), even), W::subtract16(W::zeros(), odd)));
-          } else {
-            W::store(tile + 64 * u, bytes(W::shift_right16_signed(even, 6), W::shift_right16_signed(odd, 6)));
-            W::store(tile + 1024 + 64 * u, bytes(W::both(even, low_bits), W::both(odd, low_bits)));
+          for (int u = g * kUnits; u < (g + 1) * kUnits; ++u) {
+            const Ints codes = x16_codes<W, F>(sub, 0, u);  // two of 16 bits at once: no product leaves its byte
+            W::store(tile + 64 * u, W::mul16(codes, high));
+            if constexpr (To::kPieces == 2) W::store(tile + 1024 + 64 * u, W::mul16(codes, low));
+          }
+        } else {
+          const Ints zero = W::set(F.zero * 0x00010001), low_byte = W::set(0x00ff00ff), low_bits = W::set(0x003f003f);
+          const Ints scale = twice(one);
+#pragma GCC unroll 8
+          for (int u = g * kUnits; u < (g + 1) * kUnits; ++u) {
+            const Ints codes = x16_codes<W, F>(sub, 0, u);
+            const Ints even = W::mul16(W::subtract16(W::both(codes, low_byte), zero), scale);
+            const Ints odd = W::mul16(W::subtract16(W::shift_right16(codes, 8), zero), scale);
+            const auto bytes = [&](Ints a, Ints b16) __attribute__((always_inline)) {
+              return W::either(W::both(a, low_byte), W::shift_left16(b16, 8));
+            };
+            if constexpr (To::kNegated) {
+              W::store(tile + 64 * u, bytes(W::subtract16(W::zeros(), even), W::subtract16(W::zeros(), odd)));
+            } else {
+              W::store(tile + 64 * u,
+                       bytes(W::shift_right16_signed(even, To::kShift), W::shift_right16_signed(odd, To::kShift)));
+              W::store(tile + 1024 + 64 * u, bytes(W::both(even, low_bits), W::both(odd, low_bits)));
+            }
           }
         }
       }
     }
-    for (int i = 0; i < F.min_pairs(); ++i) {
-      W::store(to.pairs + 64 * i, x16_min_pair<W, F>(block, 0, i));
+    if constexpr (F.min) {
+      for (int j = 0; j < 16; ++j) {
+        Ints min = W::zeros();
+        if (j < To::kMins) min = W::float_bits(W::floats(x16_min<W, F>(block, 0, j)));
+        W::store(to.mins + 64 * j, W::either(min, W::shift_right32(min, 16)));
+      }
+      W::store(to.factor + 16, W::halves(tail + 32));
     }
     W::store(to.factor, W::halves(tail));
-    if constexpr (F.min) W::store(to.factor + 16, W::halves(tail + 32));
   }
 }
 
-// What the sums of tokens are multiplied with, arranged for grouped formats.
+// Behind the codes for grouped formats, whether they have minima or not: those of one type after another share them.
 struct X16BlockFactors {
   X16BlockFactors(std::byte* arranged, int64_t k)
-      : sums(arranged), scale(reinterpret_cast<float*>(sums + kTileTokens * (k / 8))) {}
+      : scale(reinterpret_cast<float*>(arranged + x16_code_bytes(k))),
+        sums(reinterpret_cast<std::byte*>(scale + kTileTokens * (k / 256))) {}
 
-  std::byte* sums;  // [k / 256][kTileTokens][32]: of codes of neighbouring groups, pairs of int16
   float* scale;     // [k / 256][kTileTokens]
+  std::byte* sums;  // bf16[k / 256][kTileTokens][256 / group][2]: two that are the sum of a group's codes
 };
 
-template <class W, X16Format F>
+template <class W, int kGroup>
 void x16_arrange_blocks(const DotTokens& x, int64_t tokens, int64_t k, std::byte* arranged) {
+  x16_arrange_codes<W>(x, tokens, k, arranged);
   const X16BlockFactors to(arranged, k);
+  const typename W::Ints ones = W::set(0x00010001), upper = W::set(static_cast<int32_t>(0xffff0000u));
+  const typename W::Floats one = W::floats(W::set(1));
   for (int64_t t = 0; t < tokens; ++t) {
-    const std::byte* row = x.rows + t * x.row_bytes + k;
-    // Two loops: of one, GCC 12 makes a single address for both stores, and then believes that nothing is stored.
-    for (int64_t b = 0; b < k / 256; ++b) std::memcpy(to.scale + kTileTokens * b + t, row + 32 * b, 4);
     for (int64_t b = 0; b < k / 256; ++b) {
-      std::byte* sums = to.sums + 32 * (kTileTokens * b + t);
-      if constexpr (F.min && F.group == 32) W::neighbours(row + k / 8 + 32 * b, sums);
-      if constexpr (F.min && F.group == 16) std::memcpy(sums, row + k / 8 + 32 * b, 32);
+      std::memcpy(to.scale + kTileTokens * b + t, x.rows + t * x.row_bytes + k + 32 * b, 4);
+    }
+  }
+  for (int64_t b = 0; b < k / 256; ++b) {
+    for (int64_t t = 0; t < tokens; ++t) {
+      const std::byte* of_16 = x.rows + t * x.row_bytes + k + k / 8 + 32 * b;
+      const typename W::Floats sum =
+          W::floats(kGroup == 16 ? W::signed_halves(of_16) : W::products16(W::load_low(of_16), ones));
+      const typename W::Ints high = W::both(W::float_bits(sum), upper);
+      const typename W::Floats low = W::fnma(W::from_bits(high), one, sum);
+      // A store of 8 sums reaches into the next token's, which come next, or in the end beyond the last.
+      W::store(to.sums + 1024 / kGroup * (kTileTokens * b + t),
+               W::either(W::shift_right32(high, 16), W::float_bits(low)));
     }
   }
 }
 
 // Where the sums of a block are that the tile unit left, and what scales them.
-template <X16Format F>
 struct X16BlockSums {
   const float* factor;
-  const std::byte *pairs, *sums, *code_sums;
+  const std::byte* sums;
   const float* scale;
   float* out;
 };
@@ -493,90 +542,78 @@ struct X16BlockSums {
 // What scales the sums of a block, in registers.
 template <class W, X16Format F>
 struct X16BlockScales {
-  using Ints = typename W::Ints;
   using Floats = typename W::Floats;
 
-  explicit __attribute__((always_inline)) X16BlockScales(const X16BlockSums<F>& of)
-      : d(W::load_floats(of.factor)), m(F.min ? W::load_floats(of.factor + 16) : d) {
-    for (int i = 0; i < F.min_pairs(); ++i) pair[i] = W::load(of.pairs + 64 * i);
-  }
+  explicit __attribute__((always_inline)) X16BlockScales(const X16BlockSums& of)
+      : d(W::load_floats(of.factor)), m(F.min ? W::load_floats(of.factor + 16) : d) {}
 
-  // Token t's sums of 16 rows. One piece is the negated sum.
-  inline __attribute__((always_inline)) void add(const X16BlockSums<F>& of, int64_t t) const {
-    constexpr int kPieces = X16Blocks<F>::kPieces;
-    const std::byte* sum = of.sums + (t / 16 * 16 * kPieces + t % 16) * 64;
-    Ints whole = W::load(sum);
-    if constexpr (kPieces == 2) whole = W::add32(W::shift_left32(whole, 6), W::load(sum + 1024));
+  // Token t's sums of 16 rows.
+  inline __attribute__((always_inline)) void add(const X16BlockSums& of, int64_t t) const {
+    using Blocks = X16Blocks<F>;
+    const std::byte* sum = of.sums + (t / 16 * 16 * Blocks::kSums + t % 16) * 64;
+    typename W::Ints whole = W::load(sum);
+    if constexpr (Blocks::kPieces == 2) whole = W::add32(W::shift_left32(whole, Blocks::kShift), W::load(sum + 1024));
     Floats of_block = W::mul(W::floats(whole), d);
     if constexpr (F.min) {
-      const auto codes = [&](int i) __attribute__((always_inline)) {
-        return W::broadcast4(of.code_sums + 32 * t + 4 * i);
-      };
-      Ints low = W::products16(pair[0], codes(0)), more = W::products16(pair[1], codes(1));
-      for (int i = 2; i < F.min_pairs(); i += 2) {
-        low = W::dot16(low, pair[i], codes(i)), more = W::dot16(more, pair[i + 1], codes(i + 1));
-      }
-      const Floats mins = W::floats(W::add32(low, more));
-      of_block = kPieces == 1 ? W::fma(mins, m, of_block) : W::fnma(mins, m, of_block);
+      const Floats mins = W::load_floats(reinterpret_cast<const float*>(sum + 1024 * Blocks::kPieces));
+      of_block = W::fnma(mins, m, of_block);
     }
     const Floats scale = W::broadcast(of.scale + t), total = W::load_floats(of.out + 16 * t);
-    W::store(of.out + 16 * t, kPieces == 1 ? W::fnma(of_block, scale, total) : W::fma(of_block, scale, total));
+    W::store(of.out + 16 * t, Blocks::kNegated ? W::fnma(of_block, scale, total) : W::fma(of_block, scale, total));
   }
 
   Floats d, m;
-  Ints pair[F.min_pairs() + 2];
 };
 
 // x16_tiles for grouped formats. While the tile unit multiplies a block of a panel, the vector unit scales and adds up
 // the sums of the block before it: a few tokens after each product, since only what is near runs side by side.
 template <class W, X16Format F, int kTiles>
-void x16_block_tiles_of(const std::byte* unpacked, int64_t panels, int64_t k, const DotTokens& x,
-                        const std::byte* arranged, float* out) {
+void x16_block_tiles_of(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const std::byte* arranged,
+                        float* out, LinesAhead& ahead) {
   using Blocks = X16Blocks<F>;
   static_assert(W::kLanes == 16);
-  constexpr int kPieces = Blocks::kPieces, kTokens = 16 * kTiles, kAtOnce = 4 / kPieces;
+  constexpr int kTokens = 16 * kTiles, kAtOnce = 4 / Blocks::kPieces;
   const X16BlockFactors factors(const_cast<std::byte*>(arranged), k);
-  X16TileCodes part_of_x;
-  alignas(64) int32_t sums[2][kTiles][kPieces][16][16];
-  X16BlockSums<F> before = {};
+  alignas(64) int32_t sums[2][kTiles][Blocks::kSums][16][16];
+  X16BlockSums before = {};
   W::tiles_begin(64);
   int turn = 0;
-  for (int64_t b = 0; b < k / 256; ++b) {
-    part_of_x.template load<W>(x, kTokens, 256 * b, 256);
+  const int64_t first = part.begin / 256, end = part.end / 256;
+  for (int64_t b = first; b < end; ++b) {
+    const std::byte *codes_of_x = arranged + b * kTileCodes,
+                    *sums_of_x = factors.sums + Blocks::kSumBytes * kTileTokens * b;
     for (int64_t p = 0; p < panels; ++p, turn ^= 1) {
-      if (b + 1 < k / 256) X16TileCodes::ask(x, kTokens, 256, 256 * (b + 1), p, panels);
-      const Blocks w(const_cast<std::byte*>(unpacked) + (b * panels + p) * Blocks::kBytes);
-      int32_t* to = sums[turn][0][0][0];
+      if (b + 1 < end) x16_ask_codes(codes_of_x, p, panels);
+      ahead.ask();
+      const Blocks w(const_cast<std::byte*>(unpacked) + ((b - first) * panels + p) * Blocks::kBytes);
+      int32_t *to = sums[turn][0][0][0], *other = sums[turn ^ 1][0][0][0];
       if (b == 0) std::memset(out + 16 * kTileTokens * p, 0, 64 * kTokens);
-      if (b == 0 && p == 0) {
-        W::template block_products<kPieces, kTiles>(part_of_x.tiles[0][0][0], w.codes, to, [](int) {});
+      if (b == first && p == 0) {
+        W::template block_products<Blocks, kTiles>(codes_of_x, sums_of_x, w.codes, w.mins, other, to, [](int) {});
       } else {
-        const X16BlockSums<F> of = before;
+        const X16BlockSums of = before;
         const X16BlockScales<W, F> scales(of);
-        W::template block_products<kPieces, kTiles>(
-            part_of_x.tiles[0][0][0], w.codes, to, [ scales, of ](int i) __attribute__((always_inline)) {
+        W::template block_products<Blocks, kTiles>(
+            codes_of_x, sums_of_x, w.codes, w.mins, other, to, [ scales, of ](int i) __attribute__((always_inline)) {
 #pragma GCC unroll 4
               for (int t = 0; t < kAtOnce; ++t) scales.add(of, kAtOnce * i + t);
             });
       }
-      before = {w.factor,
-                w.pairs,
-                reinterpret_cast<const std::byte*>(to),
-                factors.sums + 32 * kTileTokens * b,
-                factors.scale + kTileTokens * b,
+      before = {w.factor, reinterpret_cast<const std::byte*>(to), factors.scale + kTileTokens * b,
                 out + 16 * kTileTokens * p};
     }
   }
+  W::template block_end<Blocks, kTiles>(sums[turn ^ 1][0][0][0]);
   W::tiles_end();
   const X16BlockScales<W, F> scales(before);
   for (int t = 0; t < kTokens; ++t) scales.add(before, t);
 }
 
 template <class W, X16Format F>
-void x16_block_tiles(const std::byte* unpacked, int64_t panels, int64_t k, const DotTokens& x, int64_t tokens,
-                     const std::byte* arranged, float* out) {
-  if (tokens == kTileTokens) return x16_block_tiles_of<W, F, 2>(unpacked, panels, k, x, arranged, out);
-  x16_block_tiles_of<W, F, 1>(unpacked, panels, k, x, arranged, out);
+void x16_block_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const std::byte* arranged,
+                     int64_t tokens, float* out, LinesAhead& ahead) {
+  if (tokens == kTileTokens) return x16_block_tiles_of<W, F, 2>(unpacked, panels, k, part, arranged, out, ahead);
+  x16_block_tiles_of<W, F, 1>(unpacked, panels, k, part, arranged, out, ahead);
 }
 
 template <class W, X16Format F>
@@ -587,12 +624,12 @@ constexpr Dots x16_dots_of() {
     if constexpr (F.group == 0) {
       dots.unpack = x16_unpack_panel<W, F>;
       dots.unpacked_bytes = X16Unpacked<F>::bytes;
-      dots.arrange = x16_arrange<W, F>;
+      dots.arrange = x16_arrange<W, F.min>;
       dots.tiles = x16_tiles<W, F>;
     } else {
       dots.unpack = x16_unpack_blocks<W, F>;
       dots.unpacked_bytes = X16Blocks<F>::bytes;
-      dots.arrange = x16_arrange_blocks<W, F>;
+      dots.arrange = x16_arrange_blocks < W, F.min && F.group == 16 ? 16 : 32 > ;
       dots.tiles = x16_block_tiles<W, F>;
     }
   }

@@ -25,19 +25,28 @@ enum class LinearForm : uint8_t { kLinear, kMerged, kGated, kAdd };
 inline constexpr int64_t kMaxParts = 16;  // of merged_linear
 
 // One thread's scratch at a SIMD level: a panel's outputs for a chunk of tokens (two for kGated), panels of weights
-// made ready (two of f32 rows, or eight unpacked for tiles while they fit an L2 cache), and what scales kTileTokens
-// tokens. Each part is a multiple of 64 bytes.
-inline constexpr int64_t kLinearChunk = 256;  // tokens that meet a panel while both are in the cache
+// made ready (two of f32 rows, or some k of eight unpacked for tiles), and quantized tokens arranged for tiles. Each
+// part is a multiple of 64 bytes.
+inline constexpr int64_t kLinearChunk = 256;                 // tokens that meet a panel while both are in the cache
+inline constexpr int64_t kTilePanels = 8, kTileTokens = 32;  // that meet each other
+inline constexpr int64_t kTilePart = 2048;                   // k of them unpacked at once
 constexpr int64_t linear_panel_bytes(int64_t k) {
-  constexpr int64_t kL2 = int64_t{2} << 20;
-  const int64_t rows = 2 * 4 * 16 * k, unpacked = 8 * 40 * k < kL2 ? 8 * 40 * k : kL2;
-  return rows > unpacked ? rows : unpacked;
+  return std::max(2 * 4 * 16 * k, kTilePanels * 40 * std::min(k, kTilePart));
 }
-inline constexpr int64_t kTileTokens = 32;
-// Two floats of each token for each 32 k, of 256 at once.
-constexpr int64_t linear_tile_bytes(int64_t k) { return kTileTokens * 64 * ((k + 255) / 256); }
-constexpr int64_t linear_scratch_bytes(int64_t k) {
-  return 2 * 4 * 16 * kLinearChunk + linear_panel_bytes(k) + linear_tile_bytes(k);
+// kTileTokens tokens: a byte for each k and at most 17 floats for each 256, and as much as a tile's last row of sums
+// reads beyond them.
+constexpr int64_t linear_tile_bytes(int64_t k) { return kTileTokens * (256 + 68) * ((k + 255) / 256) + 64; }
+// As many tokens are arranged at once: a multiple of kTileTokens, 512 or what 6 MB hold.
+constexpr int64_t linear_tile_chunk(int64_t k) {
+  return std::clamp<int64_t>((int64_t{6} << 20) / linear_tile_bytes(k), 1, 16) * kTileTokens;
+}
+// With their sums, which wait for the next part of k.
+constexpr int64_t linear_arranged_bytes(int64_t tokens, int64_t k) {
+  const int64_t count = std::min(tokens, linear_tile_chunk(k)) / 16;  // tiles
+  return (count + 1) / 2 * (linear_tile_bytes(k) + (k > kTilePart ? 4 * kTileTokens * kTilePanels * 16 : 0));
+}
+constexpr int64_t linear_scratch_bytes(int64_t tokens, int64_t k, bool q8) {
+  return 2 * 4 * 16 * kLinearChunk + linear_panel_bytes(k) + (q8 ? linear_arranged_bytes(tokens, k) : 0);
 }
 // Behind that, where bf16 weights meet f32 tokens: a chunk of tokens that the level rounds to bf16, rows of a multiple
 // of 32. The chunk is a multiple of 64 tokens, of 4 MB or less where that is more than 64.

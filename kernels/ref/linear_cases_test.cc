@@ -103,6 +103,7 @@ constexpr double kNormEps = 1e-5;
 struct Shape {
   int64_t n, k, t;
   bool bias, slices;
+  bool mixed = false;  // gate and up of two types
 };
 
 // sum over k of |w| |x|, and the value of the sum, for each token and row.
@@ -153,7 +154,7 @@ Case make_case(Random& random, LinearForm form, bool q8, DType dtype, Layout lay
   std::vector<std::vector<double>> slack;
   std::vector<int64_t> rows;
   for (size_t i = 0; i < count; ++i) {
-    const bool other = form == kMerged && i > 0 && s.k % 32 == 0;
+    const bool other = (form == kMerged || s.mixed) && i > 0 && s.k % 32 == 0;
     const DType d = other ? others[i - 1] : dtype;
     rows.push_back(form == kMerged ? s.n + static_cast<int64_t>(7 * i) : s.n);
     const Weight w = weight(random, d, other ? (q8 ? layout : Layout::kRows) : layout, rows.back(), s.k);
@@ -247,8 +248,14 @@ std::vector<Case> q8_cases(Random& random) {
     cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {5, 2 * block, 17, true, true}, "relu"));
     cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {320, block, 5, false, false}));
     cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {19, 11 * 256, 37, true, false}));
-    cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {3, block, kLinearChunk + 41, false, true}));
+    const int64_t many = linear_tile_chunk(block) + 57;
+    cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {3, block, many, false, true}));
     cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kTile8, {13, 3 * block, 3, true, false}));
+  }
+  // For tiles: several groups of panels, whose k has two parts, and one tile of tokens behind two.
+  for (const DType dtype : {DType::kQ5_1, DType::kQ2_K, DType::kQ5_K, DType::kQ6_K}) {
+    const Shape s = {kTilePanels * 16 + 3, kTilePart + 256, kTileTokens + 17, false, false, kForm == kGated};
+    cases.push_back(make_case(random, kForm, true, dtype, Layout::kX16, s));
   }
   return cases;
 }

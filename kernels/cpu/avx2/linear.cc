@@ -14,9 +14,8 @@ namespace ll {
 namespace avx2 {
 namespace {
 
-constexpr int64_t kTilePanels = 8;                             // of a weight, that a tile of tokens meets in turn
 static_assert(kBf16Panels * kBf16Tokens <= kLinearChunk);      // what Scratch::sums holds
-static_assert(kTilePanels * kTileTokens <= kLinearChunk);      // of each weight
+static_assert(kTilePanels * kTileTokens <= 2 * kLinearChunk);  // both of them
 static_assert(2 * kLinearChunk / 4 <= linear_panel_bytes(1));  // Scratch::panel: sums for two weights
 
 int64_t panel_count(const TensorView& w) { return (w.dim(0) + kPanelRows - 1) / kPanelRows; }
@@ -26,12 +25,10 @@ struct Scratch {
   Scratch(const KernelCall& call, int64_t k)
       : sums{reinterpret_cast<float*>(call.scratch.data()), sums[0] + kPanelRows * kLinearChunk},
         panel(reinterpret_cast<std::byte*>(sums[1] + kPanelRows * kLinearChunk)),
-        arranged(panel + linear_panel_bytes(k)),
-        rounded(arranged + linear_tile_bytes(k)) {}
-  float* sums[2];       // [kLinearChunk][16], of the second weight for kGated
-  std::byte* panel;     // weights made ready: two panels of f32 rows, or panels for tiles; else what SumsFn makes
-  std::byte* arranged;  // ArrangeFn
-  std::byte* rounded;   // a chunk of Bf16Tiles::round
+        tokens(panel + linear_panel_bytes(k)) {}
+  float* sums[2];     // [kLinearChunk][16], of the second weight for kGated
+  std::byte* panel;   // weights made ready: two panels of f32 rows, or panels for tiles; else what SumsFn makes
+  std::byte* tokens;  // a chunk of them, as ArrangeFn or Bf16Tiles::round makes them
 };
 
 // 1 to 16 rows of one weight, ready to be multiplied.
@@ -54,14 +51,6 @@ Panel open_panel(const TensorView& w, int64_t panel, const Dots* x16, std::byte*
     dequantize_row(w.dtype, w.layout, w.data, first + r, k, reinterpret_cast<float*>(scratch) + r * k);
   }
   return {scratch, float_dots(DType::kF32)};
-}
-
-// Asks for the part of `bytes` bytes that belongs to tokens [t, t + kTileTokens) of `tokens`, as far as the L2 cache.
-void prefetch(const std::byte* data, int64_t bytes, int64_t t, int64_t tokens) {
-  const int64_t end = std::min(bytes, bytes * (t + kTileTokens) / tokens);
-  for (int64_t at = bytes * t / tokens & ~int64_t{63}; at < end; at += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(data + at), _MM_HINT_T1);
-  }
 }
 
 // Few tokens wait for memory. In one step or one ManyFn, which goes through the panel once, their product asks for
@@ -228,47 +217,64 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
     }
   };
 
-  // A group of panels is unpacked into the L2 cache, where all tokens come to meet it; the next group's bytes come from
-  // memory meanwhile. Gate and up of one type are one group.
-  const auto multiply_tiles = [&](size_t p, int64_t column, int64_t begin, int64_t end) {
-    const size_t weights = gated ? 2 : 1;
-    const auto weight = [&](size_t j) -> const TensorView& { return call.in[1 + p + j]; };
+  // A chunk of tokens arranged for tiles; behind them their sums with a group of panels, where k has several parts.
+  ArrangeFn arranged_by = nullptr;
+  const auto slab_of = [&](int64_t t) { return scratch.tokens + t / kTileTokens * linear_tile_bytes(k); };
+  const int64_t most_slabs = (std::min(in_tiles, linear_tile_chunk(k)) + kTileTokens - 1) / kTileTokens;
+  auto* const waiting = reinterpret_cast<float*>(slab_of(most_slabs * kTileTokens));
+  const auto arrange = [&](ArrangeFn fn, int64_t chunk, int64_t t, int64_t tokens) {
+    const DotTokens from = {x.row<std::byte>(chunk + t), x.row_bytes};
+    fn(from, std::min(kTileTokens, tokens - t), k, slab_of(t));
+  };
+
+  // A part of the k of a group of panels is unpacked into the L2 cache, where the chunk comes to meet it; the next
+  // part's bytes come from memory meanwhile. Gate and up of one type are one group.
+  const auto multiply_tiles = [&](size_t p, int64_t column, int64_t begin, int64_t end, int64_t chunk, int64_t tokens) {
+    const int64_t weights = gated ? 2 : 1, group = kTilePanels / weights,
+                  slabs = (tokens + kTileTokens - 1) / kTileTokens;
+    const auto weight = [&](int64_t j) -> const TensorView& { return call.in[1 + p + static_cast<size_t>(j)]; };
+    const auto panel_bytes = [&](int64_t j) { return x16_panel_bytes(weight(j).dtype, k); };
     const Dots* dots[2] = {};
-    int64_t bytes[2] = {}, panel_bytes[2] = {};
-    for (size_t j = 0; j < weights; ++j) {
-      dots[j] = x16(weight(j).dtype);
-      bytes[j] = dots[j]->unpacked_bytes(k);
-      panel_bytes[j] = x16_panel_bytes(weight(j).dtype, k);
+    for (int64_t j = 0; j < weights; ++j) dots[j] = x16(weight(j).dtype);
+    const bool together = dots[0] == dots[1], shared = !gated || dots[0]->arrange == dots[1]->arrange;
+    if (shared && arranged_by != dots[0]->arrange) {
+      for (int64_t t = 0; t < tokens; t += kTileTokens) arrange(dots[0]->arrange, chunk, t, tokens);
     }
-    const bool together = dots[0] == dots[1];
-    const int64_t group = std::clamp<int64_t>(linear_panel_bytes(k) / (bytes[0] + bytes[1]), 1, kTilePanels);
+    arranged_by = shared ? dots[0]->arrange : nullptr;
     for (int64_t i = begin; i < end; i += group) {
       const int64_t n = std::min(group, end - i), next = std::min(group, end - i - n);
-      std::byte* const unpacked[2] = {scratch.panel, scratch.panel + n * bytes[0]};
-      for (size_t j = 0; j < weights; ++j) {
-        const int64_t side = dots[j]->unpacked_bytes(256);
-        std::byte* const to = together ? scratch.panel + static_cast<int64_t>(j) * n * side : unpacked[j];
-        for (int64_t m = 0; m < n; ++m) {
-          const std::byte* data = weight(j).data + (i + m) * panel_bytes[j];
-          dots[j]->unpack(data, k, to + m * side, together ? 2 * n : n);
+      for (int64_t from = 0; from < k; from += kTilePart) {
+        const Range part = {from, std::min(k, from + kTilePart)};
+        const bool whole = part.end == k;
+        std::byte* unpacked[2] = {scratch.panel, scratch.panel};
+        LinesAhead::Pieces pieces[2];
+        for (int64_t j = 0; j < weights; ++j) {
+          const int64_t side = dots[j]->unpacked_bytes(256), bytes = panel_bytes(j);
+          if (j > 0) unpacked[1] += n * (together ? side : dots[0]->unpacked_bytes(part.end - part.begin));
+          const std::byte* data = weight(j).data + i * bytes;
+          for (int64_t m = 0; m < n; ++m) {
+            dots[j]->unpack(data + m * bytes, k, part, unpacked[j] + m * side, together ? 2 * n : n);
+          }
+          pieces[j] = {whole ? data + n * bytes : data + bytes * part.end / k, bytes,
+                       bytes * std::min(kTilePart, whole ? k : k - part.end) / k};
+        }
+        LinesAhead ahead(pieces[0], pieces[1], whole ? next : n,
+                         slabs * weights * n * ((part.end - part.begin + 255) / 256));
+        for (int64_t t = 0; t < tokens; t += kTileTokens) {
+          const int64_t count = std::min(kTileTokens, tokens - t), of_weight = n * kTileTokens * kPanelRows;
+          float* const sums = k > kTilePart ? waiting + t * kTilePanels * kPanelRows : scratch.sums[0];
+          for (int64_t j = 0; j < (together ? 1 : weights); ++j) {
+            if (!shared) arrange(dots[j]->arrange, chunk, t, tokens);
+            dots[j]->tiles(unpacked[j], together ? 2 * n : n, k, part, slab_of(t), count, sums + j * of_weight, ahead);
+          }
+          for (int64_t m = 0; m < n && whole; ++m) {
+            const float* of_panel = sums + m * kTileTokens * kPanelRows;
+            finish(p, column, i + m, chunk + t, count, of_panel, of_panel + of_weight, streamed);
+          }
         }
       }
-      float* const sums[2] = {scratch.sums[0], scratch.sums[0] + n * kTileTokens * kPanelRows};
-      for (int64_t t = 0; t < in_tiles; t += kTileTokens) {
-        const int64_t count = std::min(kTileTokens, in_tiles - t);
-        const DotTokens tokens = {x.row<std::byte>(t), x.row_bytes};
-        for (size_t j = 0; j < weights; ++j) {
-          prefetch(weight(j).data + (i + n) * panel_bytes[j], next * panel_bytes[j], t, in_tiles);
-          if (j > 0 && together) continue;
-          dots[j]->arrange(tokens, count, k, scratch.arranged);
-          dots[j]->tiles(unpacked[j], together ? 2 * n : n, k, tokens, count, scratch.arranged, sums[j]);
-        }
-        for (int64_t m = 0; m < n; ++m) {
-          const int64_t at = m * kTileTokens * kPanelRows;
-          finish(p, column, i + m, t, count, sums[0] + at, sums[1] + at, streamed);
-        }
-      }
-      if (in_tiles < x.dim(0)) multiply_chunk(p, column, i, i + n, in_tiles);  // the last, fewer than a tile
+      // The last tokens, fewer than a tile.
+      if (chunk + tokens == in_tiles && in_tiles < x.dim(0)) multiply_chunk(p, column, i, i + n, in_tiles);
     }
   };
 
@@ -285,7 +291,7 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
           const auto rows_left = [&](int64_t panel) { return w.dim(0) - panel * kPanelRows; };
           if (is_rounded(w)) {
             bf16->multiply(w.data + i * kPanelRows * row_bytes(w.dtype, k), std::min(n * kPanelRows, rows_left(i)), k,
-                           scratch.rounded, tokens, t, scratch.sums[j]);
+                           scratch.tokens, tokens, t, scratch.sums[j]);
             continue;
           }
           const DotTokens rows_of_x = {x.row<std::byte>(chunk + t), x.row_bytes};
@@ -304,14 +310,20 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   };
 
   if (in_tiles > 0) {
-    for_parts(multiply_tiles);
+    for (int64_t chunk = 0; chunk < in_tiles; chunk += linear_tile_chunk(k)) {
+      const int64_t tokens = std::min(linear_tile_chunk(k), in_tiles - chunk);
+      arranged_by = nullptr;
+      for_parts([&](size_t p, int64_t column, int64_t begin, int64_t end) {
+        multiply_tiles(p, column, begin, end, chunk, tokens);
+      });
+    }
     if (streamed) _mm_sfence();
     return;
   }
   if (std::any_of(first_weight, first_weight + roles.weights, is_rounded)) {
     for (int64_t chunk = 0; chunk < x.dim(0) && range.begin < range.end; chunk += linear_bf16_chunk(k)) {
       const int64_t tokens = std::min(linear_bf16_chunk(k), x.dim(0) - chunk);
-      bf16->round(x.row<std::byte>(chunk), x.row_bytes, tokens, k, scratch.rounded);
+      bf16->round(x.row<std::byte>(chunk), x.row_bytes, tokens, k, scratch.tokens);
       for_parts([&](size_t p, int64_t column, int64_t begin, int64_t end) {
         multiply_rounded(p, column, begin, end, chunk, tokens);
       });

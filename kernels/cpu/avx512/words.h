@@ -66,6 +66,15 @@ struct Avx512Words {
   static Ints add32(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
   static Ints mul32(Ints a, Ints b) { return _mm512_mullo_epi32(a, b); }
   static Ints shift_left32(Ints v, unsigned n) { return _mm512_slli_epi32(v, n); }
+  static Ints shift_right32(Ints v, unsigned n) { return _mm512_srli_epi32(v, n); }
+  static Ints float_bits(Floats v) { return _mm512_castps_si512(v); }
+  static Floats from_bits(Ints v) { return _mm512_castsi512_ps(v); }
+  static Ints load_low(const std::byte* p) {
+    return _mm512_zextsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static Ints signed_halves(const std::byte* p) {
+    return _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
   static Ints shift_left16(Ints v, unsigned n) { return _mm512_slli_epi16(v, n); }
   static Ints dot16(Ints sum, Ints a, Ints b) { return _mm512_dpwssd_epi32(sum, a, b); }
   static Ints products16(Ints a, Ints b) { return _mm512_madd_epi16(a, b); }
