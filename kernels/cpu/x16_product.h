@@ -361,7 +361,7 @@ struct X16Sums {
 // of those before, two tokens after each product.
 template <class W, X16Format F>
 void x16_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const std::byte* arranged,
-               int64_t tokens, float* out, LinesAhead& ahead) {
+               int64_t tokens, float* out) {
   static_assert(W::kLanes == 16 && F.group == 0);
   constexpr int64_t kBatch = 8;
   const X16Factors factors(const_cast<std::byte*>(arranged), k);
@@ -378,7 +378,6 @@ void x16_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range part,
     const std::byte* const codes = arranged + q / kBatch * kTileCodes;
     for (int64_t p = 0; p < panels; ++p) {
       if (q + kBatch < part.end / 32) x16_ask_codes(codes, p, panels);
-      ahead.ask();
       const int64_t batch = (q - part.begin / 32) / kBatch;
       const X16Unpacked<F> w(const_cast<std::byte*>(unpacked) + (batch * panels + p) * X16Unpacked<F>::kBytes);
       for (int64_t tile = 0; tile < tokens / 16; ++tile, turn ^= 1) {
@@ -569,7 +568,7 @@ struct X16BlockScales {
 // the sums of the block before it: a few tokens after each product, since only what is near runs side by side.
 template <class W, X16Format F, int kTiles>
 void x16_block_tiles_of(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const std::byte* arranged,
-                        float* out, LinesAhead& ahead) {
+                        float* out) {
   using Blocks = X16Blocks<F>;
   static_assert(W::kLanes == 16);
   constexpr int kTokens = 16 * kTiles, kAtOnce = 4 / Blocks::kPieces;
@@ -584,7 +583,6 @@ void x16_block_tiles_of(const std::byte* unpacked, int64_t panels, int64_t k, Ra
                     *sums_of_x = factors.sums + Blocks::kSumBytes * kTileTokens * b;
     for (int64_t p = 0; p < panels; ++p, turn ^= 1) {
       if (b + 1 < end) x16_ask_codes(codes_of_x, p, panels);
-      ahead.ask();
       const Blocks w(const_cast<std::byte*>(unpacked) + ((b - first) * panels + p) * Blocks::kBytes);
       int32_t *to = sums[turn][0][0][0], *other = sums[turn ^ 1][0][0][0];
       if (b == 0) std::memset(out + 16 * kTileTokens * p, 0, 64 * kTokens);
@@ -611,9 +609,9 @@ void x16_block_tiles_of(const std::byte* unpacked, int64_t panels, int64_t k, Ra
 
 template <class W, X16Format F>
 void x16_block_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const std::byte* arranged,
-                     int64_t tokens, float* out, LinesAhead& ahead) {
-  if (tokens == kTileTokens) return x16_block_tiles_of<W, F, 2>(unpacked, panels, k, part, arranged, out, ahead);
-  x16_block_tiles_of<W, F, 1>(unpacked, panels, k, part, arranged, out, ahead);
+                     int64_t tokens, float* out) {
+  if (tokens == kTileTokens) return x16_block_tiles_of<W, F, 2>(unpacked, panels, k, part, arranged, out);
+  x16_block_tiles_of<W, F, 1>(unpacked, panels, k, part, arranged, out);
 }
 
 template <class W, X16Format F>

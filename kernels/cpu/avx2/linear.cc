@@ -227,11 +227,10 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
     fn(from, std::min(kTileTokens, tokens - t), k, slab_of(t));
   };
 
-  // A part of the k of a group of panels is unpacked into the L2 cache, where the chunk comes to meet it; the next
-  // part's bytes come from memory meanwhile. Gate and up of one type are one group.
+  // A part of the k of a group of panels is unpacked into the L2 cache, where the chunk comes to meet it. Gate and up
+  // of one type are one group.
   const auto multiply_tiles = [&](size_t p, int64_t column, int64_t begin, int64_t end, int64_t chunk, int64_t tokens) {
-    const int64_t weights = gated ? 2 : 1, group = kTilePanels / weights,
-                  slabs = (tokens + kTileTokens - 1) / kTileTokens;
+    const int64_t weights = gated ? 2 : 1, group = kTilePanels / weights;
     const auto weight = [&](int64_t j) -> const TensorView& { return call.in[1 + p + static_cast<size_t>(j)]; };
     const auto panel_bytes = [&](int64_t j) { return x16_panel_bytes(weight(j).dtype, k); };
     const Dots* dots[2] = {};
@@ -242,12 +241,11 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
     }
     arranged_by = shared ? dots[0]->arrange : nullptr;
     for (int64_t i = begin; i < end; i += group) {
-      const int64_t n = std::min(group, end - i), next = std::min(group, end - i - n);
+      const int64_t n = std::min(group, end - i);
       for (int64_t from = 0; from < k; from += kTilePart) {
         const Range part = {from, std::min(k, from + kTilePart)};
         const bool whole = part.end == k;
         std::byte* unpacked[2] = {scratch.panel, scratch.panel};
-        LinesAhead::Pieces pieces[2];
         for (int64_t j = 0; j < weights; ++j) {
           const int64_t side = dots[j]->unpacked_bytes(256), bytes = panel_bytes(j);
           if (j > 0) unpacked[1] += n * (together ? side : dots[0]->unpacked_bytes(part.end - part.begin));
@@ -255,17 +253,13 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
           for (int64_t m = 0; m < n; ++m) {
             dots[j]->unpack(data + m * bytes, k, part, unpacked[j] + m * side, together ? 2 * n : n);
           }
-          pieces[j] = {whole ? data + n * bytes : data + bytes * part.end / k, bytes,
-                       bytes * std::min(kTilePart, whole ? k : k - part.end) / k};
         }
-        LinesAhead ahead(pieces[0], pieces[1], whole ? next : n,
-                         slabs * weights * n * ((part.end - part.begin + 255) / 256));
         for (int64_t t = 0; t < tokens; t += kTileTokens) {
           const int64_t count = std::min(kTileTokens, tokens - t), of_weight = n * kTileTokens * kPanelRows;
           float* const sums = k > kTilePart ? waiting + t * kTilePanels * kPanelRows : scratch.sums[0];
           for (int64_t j = 0; j < (together ? 1 : weights); ++j) {
             if (!shared) arrange(dots[j]->arrange, chunk, t, tokens);
-            dots[j]->tiles(unpacked[j], together ? 2 * n : n, k, part, slab_of(t), count, sums + j * of_weight, ahead);
+            dots[j]->tiles(unpacked[j], together ? 2 * n : n, k, part, slab_of(t), count, sums + j * of_weight);
           }
           for (int64_t m = 0; m < n && whole; ++m) {
             const float* of_panel = sums + m * kTileTokens * kPanelRows;

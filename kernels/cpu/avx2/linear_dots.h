@@ -2,7 +2,6 @@
 // of.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -49,34 +48,6 @@ inline __attribute__((always_inline)) void ask_ahead(const std::byte* panel, con
   if (x.tails_ahead != 0) ask(tails + x.tails_ahead, kTail);
 }
 
-// What is needed next, asked for a few lines at a time as far as the L2 cache: all at once would hold up the loads of
-// what is needed now.
-struct LinesAhead {
-  // `rows` pieces of `bytes` bytes, `stride` apart, of one or two weights, in so many steps.
-  struct Pieces {
-    const std::byte* data = nullptr;
-    int64_t stride = 0, bytes = 0;
-  };
-  LinesAhead(const Pieces& first, const Pieces& second, int64_t rows, int64_t steps) : of_{first, second}, rows_(rows) {
-    for (const Pieces& p : of_) lines_ += rows * ((p.bytes + 63) / 64);
-    each_ = (lines_ + steps - 1) / steps;
-  }
-
-  void ask() {
-    for (int64_t i = std::min(each_, lines_); i > 0; --i, --lines_) {
-      __builtin_prefetch(of_[weight_].data + row_ * of_[weight_].stride + at_, 0, 2);
-      at_ += 64;
-      if (at_ >= of_[weight_].bytes) at_ = 0, ++row_;
-      if (row_ == rows_) row_ = 0, ++weight_;
-    }
-  }
-
- private:
-  Pieces of_[2];
-  int64_t rows_, lines_ = 0, each_;
-  int64_t weight_ = 0, row_ = 0, at_ = 0;
-};
-
 // out[16 * t + r] = sum over i of w[r, i] * x[t, i], r < rows, t < the function's tokens. out is 64-byte aligned.
 //   w  float formats: dense rows; block formats: a panel of kX16, always 16 rows
 // Each output's operations and their order are the same whatever the tokens and rows.
@@ -91,11 +62,10 @@ using SumsFn = void (*)(const std::byte* row, int64_t k, std::byte* sums);
 //             is unpacked to the place of its first 256 k
 //   arranged  linear_tile_bytes(k), 64-byte aligned, all k; formats with the same function share what it makes
 //   out       [panel][kTileTokens][16], added to but by the first part
-//   ahead     asked for a little with each product
 using UnpackFn = void (*)(const std::byte* w, int64_t k, Range part, std::byte* unpacked, int64_t panels);
 using ArrangeFn = void (*)(const DotTokens& x, int64_t tokens, int64_t k, std::byte* arranged);
 using TilesFn = void (*)(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const std::byte* arranged,
-                         int64_t tokens, float* out, LinesAhead& ahead);
+                         int64_t tokens, float* out);
 struct Dots {
   DType dtype;
   DotFn one, two, four;       // tokens
