@@ -2,6 +2,7 @@
 #include <type_traits>
 
 #include "kernels/cpu/amx/tile_config.h"
+#include "kernels/cpu/avx512/silu.h"
 #include "kernels/cpu/avx512/words.h"
 #include "kernels/cpu/x16_product.h"
 
@@ -178,7 +179,7 @@ struct AmxWords : Avx512Words {
 
 namespace amx {
 
-void linear(const KernelCall& call, LinearForm form) { linear_of(call, form, x16_dots<AmxWords>); }
+void linear(const KernelCall& call, LinearForm form) { linear_of(call, form, x16_dots<AmxWords>, nullptr, gated_silu); }
 
 }  // namespace amx
 }  // namespace ll

@@ -111,7 +111,7 @@ void linear(const KernelCall& call, LinearForm form) { linear_of(call, form, x16
 
 }  // namespace avx2
 
-void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Tiles* bf16) {
+void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Tiles* bf16, GatedSiluFn gated_silu) {
   using namespace avx2;  // NOLINT(google-build-using-namespace)
   const TensorView &x = call.in[0], &y = call.out[0];
   const LinearRoles roles = linear_roles(form, call.in.size(), call.attrs);
@@ -151,6 +151,10 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
     const int64_t row = i * kPanelRows, rows = std::min(kPanelRows, call.in[1 + p].dim(0) - row);
     const float* bias = bias_of(p, row);
     const float* up_bias = gated ? bias_of(1, row) : nullptr;
+    if (gated_silu != nullptr && act == Activation::kSilu && bias == nullptr && rows == kPanelRows) {
+      gated_silu(sums, up_sums, count, y.row<float>(first) + column + row, y.row_bytes, streamed);
+      return;
+    }
     for (int64_t t = 0; t < count; ++t) {
       float* out = y.row<float>(first + t) + column + row;
       const float* residual = form == LinearForm::kAdd ? call.in[roles.residual].row<float>(first + t) + row : nullptr;

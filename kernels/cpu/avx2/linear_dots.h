@@ -95,9 +95,15 @@ struct Bf16Tiles {
                    float* out);
 };
 
+// out[t][r] = silu(gate[t][r]) * up[t][r], the bits of AVX2's, r < 16, out's rows row_bytes apart; gate and up
+// [tokens][16], 64-byte aligned. Streamed: past the caches where out is aligned for it.
+using GatedSiluFn = void (*)(const float* gate, const float* up, int64_t tokens, float* out, int64_t row_bytes,
+                             bool streamed);
+
 // The kernel of a level: `x16` finds the products of its block formats, `bf16` has those of bf16; null: AVX2's, as all
 // others of float formats.
-void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Tiles* bf16 = nullptr);
+void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Tiles* bf16 = nullptr,
+               GatedSiluFn gated_silu = nullptr);
 
 namespace avx2 {
 
