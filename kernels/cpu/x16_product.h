@@ -130,69 +130,77 @@ inline __attribute__((always_inline)) const std::byte* x16_code_sums(const std::
   return of_32;
 }
 
-// One panel times kTokens tokens.
-template <class W, X16Format F, int kTokens>
-void x16_dot(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, float* out) {
+// kPanels panels, panel_bytes apart, times kTokens tokens: out[panel][token][16].
+template <class W, X16Format F, int kTokens, int kPanels>
+inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte* panels, int64_t panel_bytes,
+                                                                 int64_t k, const DotTokens& x, float* out) {
   using Ints = typename W::Ints;
   using Floats = typename W::Floats;
   constexpr int kParts = 16 / W::kLanes, kGroups = F.groups_per_sub(), kUnits = 8 / kGroups;
   const int64_t count = k / F.elements;
-  const std::byte* tails = panel + count * F.block_bytes();
+  const auto block_of = [&](int n, int64_t b) { return panels + n * panel_bytes + b * F.block_bytes(); };
+  const auto tail_of = [&](int n, int64_t b) { return block_of(n, count) + b * F.tail_bytes(); };
   const std::byte* token[kTokens];
   for (int t = 0; t < kTokens; ++t) token[t] = x.rows + t * x.row_bytes;
-  Floats total[kTokens][kParts];
-  for (int t = 0; t < kTokens; ++t) {
-    for (int p = 0; p < kParts; ++p) total[t][p] = W::float_zeros();
+  Floats total[kPanels][kTokens][kParts];
+  for (int n = 0; n < kPanels; ++n) {
+    for (int t = 0; t < kTokens; ++t) {
+      for (int p = 0; p < kParts; ++p) total[n][t][p] = W::float_zeros();
+    }
   }
   for (int64_t b = 0; b < count; ++b) {
-    const std::byte* block = panel + b * F.block_bytes();
-    const std::byte* tail = tails + b * F.tail_bytes();
-    Ints whole[kTokens][kParts];  // grouped: sums over the block
-    for (int t = 0; t < kTokens; ++t) {
-      for (int p = 0; p < kParts; ++p) whole[t][p] = W::zeros();
+    Ints whole[kPanels][kTokens][kParts];  // grouped: sums over the block
+    for (int n = 0; n < kPanels; ++n) {
+      for (int t = 0; t < kTokens; ++t) {
+        for (int p = 0; p < kParts; ++p) whole[n][t][p] = W::zeros();
+      }
     }
     for (int s = 0; s < F.subs(); ++s) {
       const int64_t q = b * F.subs() + s;  // sub-block of the row
-      const std::byte* sub = block + F.scale_bytes() + s * F.sub_bytes();
-      ask_ahead<F.block_bytes(), F.tail_bytes(), F.subs()>(panel, tails, q, x);
+#pragma GCC unroll 4
+      for (int n = 0; n < kPanels; ++n) {
+        const std::byte *block = block_of(n, b), *tail = tail_of(n, b);
+        const std::byte* sub = block + F.scale_bytes() + s * F.sub_bytes();
+        ask_ahead<F.block_bytes(), F.tail_bytes(), F.subs()>(block_of(n, 0), tail_of(n, 0), q, x);
 #pragma GCC unroll 2
-      for (int p = 0; p < kParts; ++p) {
-        const int row = p * W::kLanes;
+        for (int p = 0; p < kParts; ++p) {
+          const int row = p * W::kLanes;
 #pragma GCC unroll 2
-        for (int g = 0; g < kGroups; ++g) {
-          Ints sum[kTokens];
-          int codes[kTokens] = {};  // the sum of the group's, where it is used
-#pragma GCC unroll 8
-          for (int t = 0; t < kTokens; ++t) {
-            if constexpr (F.zero != 0 || (F.min && F.group == 0)) {
-              int16_t sums[2];
-              std::memcpy(sums, token[t] + k + k / 8 + 4 * q, sizeof sums);
-              codes[t] = kGroups == 2 ? sums[g] : sums[0] + sums[1];
-            }
-            sum[t] = F.zero != 0 ? W::set(-F.zero * codes[t]) : W::zeros();
-          }
-#pragma GCC unroll 8
-          for (int u = g * kUnits; u < (g + 1) * kUnits; ++u) {
-            const Ints w = x16_codes<W, F>(sub, row, u);
+          for (int g = 0; g < kGroups; ++g) {
+            Ints sum[kTokens];
+            int codes[kTokens] = {};  // the sum of the group's, where it is used
 #pragma GCC unroll 8
             for (int t = 0; t < kTokens; ++t) {
-              sum[t] = W::dot(sum[t], w, W::broadcast4(token[t] + 32 * q + 4 * u));
-              W::pin(sum[t]);
+              if constexpr (F.zero != 0 || (F.min && F.group == 0)) {
+                int16_t sums[2];
+                std::memcpy(sums, token[t] + k + k / 8 + 4 * q, sizeof sums);
+                codes[t] = kGroups == 2 ? sums[g] : sums[0] + sums[1];
+              }
+              sum[t] = F.zero != 0 ? W::set(-F.zero * codes[t]) : W::zeros();
             }
-          }
-          if constexpr (F.group != 0) {
-            const Ints scale = x16_scale<W, F>(block, tail, row, s * kGroups + g);
 #pragma GCC unroll 8
-            for (int t = 0; t < kTokens; ++t) whole[t][p] = W::add32(whole[t][p], W::mul32(sum[t], scale));
-          } else {
-            const Floats d = W::halves(tail + 2 * row);
+            for (int u = g * kUnits; u < (g + 1) * kUnits; ++u) {
+              const Ints w = x16_codes<W, F>(sub, row, u);
 #pragma GCC unroll 8
-            for (int t = 0; t < kTokens; ++t) {
-              const Floats scale = W::broadcast(token[t] + k + 4 * q);
-              total[t][p] = W::fma(W::floats(sum[t]), W::mul(d, scale), total[t][p]);
-              if constexpr (F.min) {
-                const Floats low = W::mul(W::floats(W::set(codes[t])), scale);
-                total[t][p] = W::fma(low, W::halves(tail + 32 + 2 * row), total[t][p]);
+              for (int t = 0; t < kTokens; ++t) {
+                sum[t] = W::dot(sum[t], w, W::broadcast4(token[t] + 32 * q + 4 * u));
+                W::pin(sum[t]);
+              }
+            }
+            if constexpr (F.group != 0) {
+              const Ints scale = x16_scale<W, F>(block, tail, row, s * kGroups + g);
+#pragma GCC unroll 8
+              for (int t = 0; t < kTokens; ++t) whole[n][t][p] = W::add32(whole[n][t][p], W::mul32(sum[t], scale));
+            } else {
+              const Floats d = W::halves(tail + 2 * row);
+#pragma GCC unroll 8
+              for (int t = 0; t < kTokens; ++t) {
+                const Floats scale = W::broadcast(token[t] + k + 4 * q);
+                total[n][t][p] = W::fma(W::floats(sum[t]), W::mul(d, scale), total[n][t][p]);
+                if constexpr (F.min) {
+                  const Floats low = W::mul(W::floats(W::set(codes[t])), scale);
+                  total[n][t][p] = W::fma(low, W::halves(tail + 32 + 2 * row), total[n][t][p]);
+                }
               }
             }
           }
@@ -205,31 +213,49 @@ void x16_dot(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, flo
       if constexpr (F.min) {
         for (int t = 0; t < kTokens; ++t) sums[t] = x16_code_sums<W, F>(token[t], k, b, sums_of_32[t]);
       }
+#pragma GCC unroll 4
+      for (int n = 0; n < kPanels; ++n) {
+        const std::byte *block = block_of(n, b), *tail = tail_of(n, b);
 #pragma GCC unroll 2
-      for (int p = 0; p < kParts; ++p) {
-        const int row = p * W::kLanes;
-        Ints low[kTokens];
-        if constexpr (F.min) {
-          for (int t = 0; t < kTokens; ++t) low[t] = W::zeros();
-          for (int i = 0; i < F.min_pairs(); ++i) {
-            const Ints pair = x16_min_pair<W, F>(block, row, i);
+        for (int p = 0; p < kParts; ++p) {
+          const int row = p * W::kLanes;
+          Ints low[kTokens];
+          if constexpr (F.min) {
+            for (int t = 0; t < kTokens; ++t) low[t] = W::zeros();
+            for (int i = 0; i < F.min_pairs(); ++i) {
+              const Ints pair = x16_min_pair<W, F>(block, row, i);
 #pragma GCC unroll 8
-            for (int t = 0; t < kTokens; ++t) low[t] = W::dot16(low[t], pair, W::broadcast4(sums[t] + 4 * i));
+              for (int t = 0; t < kTokens; ++t) low[t] = W::dot16(low[t], pair, W::broadcast4(sums[t] + 4 * i));
+            }
           }
-        }
-        const Floats d = W::halves(tail + 2 * row);
-        for (int t = 0; t < kTokens; ++t) {
-          const Floats scale = W::broadcast(token[t] + k + 32 * b);
-          Floats of_block = W::mul(W::floats(whole[t][p]), d);
-          if constexpr (F.min) of_block = W::fnma(W::floats(low[t]), W::halves(tail + 32 + 2 * row), of_block);
-          total[t][p] = W::fma(of_block, scale, total[t][p]);
+          const Floats d = W::halves(tail + 2 * row);
+          for (int t = 0; t < kTokens; ++t) {
+            const Floats scale = W::broadcast(token[t] + k + 32 * b);
+            Floats of_block = W::mul(W::floats(whole[n][t][p]), d);
+            if constexpr (F.min) of_block = W::fnma(W::floats(low[t]), W::halves(tail + 32 + 2 * row), of_block);
+            total[n][t][p] = W::fma(of_block, scale, total[n][t][p]);
+          }
         }
       }
     }
   }
-  for (int t = 0; t < kTokens; ++t) {
-    for (int p = 0; p < kParts; ++p) W::store(out + 16 * t + p * W::kLanes, total[t][p]);
+  for (int n = 0; n < kPanels; ++n) {
+    for (int t = 0; t < kTokens; ++t) {
+      for (int p = 0; p < kParts; ++p) W::store(out + 16 * (n * kTokens + t) + p * W::kLanes, total[n][t][p]);
+    }
   }
+}
+
+// DotFn.
+template <class W, X16Format F, int kTokens>
+void x16_dot(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, float* out) {
+  x16_dots_side_by_side<W, F, kTokens, 1>(panel, 0, k, x, out);
+}
+
+// SideFn.
+template <class W, X16Format F>
+void x16_side(const std::byte* panels, int64_t panel_bytes, int64_t k, const DotTokens& x, float* out) {
+  x16_dots_side_by_side<W, F, 1, kSidePanels>(panels, panel_bytes, k, x, out);
 }
 
 // Plain formats. Up to eight sub-blocks of a panel unpacked once for many tokens: signed codes as tiles of 32 k, d and
@@ -617,7 +643,7 @@ void x16_block_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range
 template <class W, X16Format F>
 constexpr Dots x16_dots_of() {
   Dots dots = {F.dtype, x16_dot<W, F, 1>, x16_dot<W, F, 2>, x16_dot<W, F, 4>};
-  if constexpr (W::kLanes == 16) dots.eight = x16_dot<W, F, 8>;
+  if constexpr (W::kLanes == 16) dots.eight = x16_dot<W, F, 8>, dots.side = x16_side<W, F>;
   if constexpr (requires { W::tiles_end(); }) {
     if constexpr (F.group == 0) {
       dots.unpack = x16_unpack_panel<W, F>;

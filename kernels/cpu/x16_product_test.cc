@@ -5,8 +5,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <random>
+#include <vector>
+
 #include "kernels/cpu/plain_words_test.h"
 #include "kernels/numerics.h"
+#include "kernels/quant/formats.h"
+#include "kernels/quant/layouts.h"
 
 namespace ll::numerics {
 namespace {
@@ -41,6 +47,33 @@ TEST_P(X16Product, GivesTheBitsOfAvx2) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Levels, X16Product, testing::ValuesIn(kLevels), [](const auto& p) { return p.param.name; });
+
+TEST(X16Side, GivesTheBitsOfPanelsOneByOne) {
+  Random random(7);
+  constexpr int64_t k = 768, kRows = 16 * kSidePanels;
+  for (const Format& f : formats()) {
+    const Dots* dots = x16_dots<PlainWords<16>>(f.dtype);
+    if (dots == nullptr) continue;
+    std::vector<float> values(static_cast<size_t>(kRows * k));
+    std::uniform_real_distribution<float> uniform(-1, 1);
+    for (float& v : values) v = uniform(random);
+    const int64_t row = row_bytes(f.dtype, k);
+    std::vector<std::byte> rows(static_cast<size_t>(kRows * row)), panels(rows.size());
+    for (int64_t r = 0; r < kRows; ++r) f.quantize(values.data() + r * k, k, rows.data() + r * row);
+    for (int n = 0; n < kSidePanels; ++n) {
+      repack_rows_to_x16(f.dtype, rows.data() + 16 * n * row, 16, k, panels.data() + 16 * n * row);
+    }
+    const DType x = q8a_for_x16(f.dtype);
+    std::vector<std::byte> token(static_cast<size_t>(row_bytes(x, k)));
+    q8a_quantize_row(x, values.data() + 3 * k, k, token.data());
+    alignas(64) float want[kRows], got[kRows];
+    for (int n = 0; n < kSidePanels; ++n) {
+      dots->one(panels.data() + 16 * n * row, 16, k, {token.data(), 0}, want + 16 * n);
+    }
+    dots->side(panels.data(), 16 * row, k, {token.data(), 0}, got);
+    EXPECT_TRUE(std::equal(want, want + kRows, got)) << f.name;
+  }
+}
 
 // On machines with several levels, all give the same bits.
 TEST(X16Levels, AgreeToTheBit) {

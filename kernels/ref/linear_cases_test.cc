@@ -243,6 +243,7 @@ std::vector<Case> q8_cases(Random& random) {
     if (f.kind != FormatKind::kQuantized) continue;
     const int64_t block = f.block_elements;
     cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {1, block, 1, true, false}));
+    cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {75, 2 * block, 1, true, false}));
     cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {17, 3 * block, 3, false, true}, "gelu"));
     cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {48, 1024, 2, true, false}, "gelu_tanh"));
     cases.push_back(make_case(random, kForm, true, f.dtype, Layout::kX16, {5, 2 * block, 17, true, true}, "relu"));

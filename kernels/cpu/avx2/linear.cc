@@ -57,8 +57,10 @@ Panel open_panel(const TensorView& w, int64_t panel, const Dots* x16, std::byte*
 // bytes as far ahead of itself as keeps memory busy; in several steps, they share the next panel, which the first then
 // finds in the cache. More tokens hide the memory behind their arithmetic.
 constexpr int64_t kAhead = 32768, kMostAhead = 32;
-// One step's product on Intel's cores, measured on a Granite Rapids: near, but for tails a panel ahead.
-constexpr int64_t kAheadOnIntel = 2560;
+// Intel's cores, measured on a Granite Rapids: one step's product near, but for tails a panel ahead; of one token,
+// kSidePanels panels side by side, each nearer still.
+constexpr int64_t kAheadOnIntel = 2560, kSideAhead = 1024;
+bool is_intel() { return __builtin_cpu_is("intel") != 0; }
 constexpr int64_t kMany = 8;  // tokens for which what ManyFn makes ready pays
 
 // Tokens of the next step when `left` are left.
@@ -89,7 +91,7 @@ void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, i
     const DotFn dot = step == 8 ? dots.eight : step == 4 ? dots.four : step == 2 ? dots.two : dots.one;
     DotTokens part = x.from(t);
     if (!many && steps == 1) {
-      const bool intel = __builtin_cpu_is("intel");
+      const bool intel = is_intel();
       part.ahead = intel ? kAheadOnIntel : kAhead, part.tails_ahead = intel ? panel.bytes : 0;
     }
     if (!many && steps > 1 && left_steps <= share) {
@@ -209,7 +211,22 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
     const DotTokens rows_of_x = with_sums(dots, chunk, tokens, scratch.panel);
     const DotTokens rows_of_up =
         up_dots == dots ? rows_of_x : with_sums(up_dots, chunk, tokens, scratch.panel + kLinearChunk * k / 4);
-    for (int64_t i = begin; i < end; ++i) {
+    int64_t i = begin;
+    const auto has_side = [](const Dots* d) { return d != nullptr && d->side != nullptr; };
+    const bool side = tokens == 1 && is_intel() && has_side(dots) && (!gated || has_side(up_dots));
+    for (; side && i + kSidePanels <= end; i += kSidePanels) {
+      const auto multiply_side = [&](const TensorView& of, const Dots& by, DotTokens one, float* sums) {
+        const int64_t bytes = x16_panel_bytes(of.dtype, k);
+        one.ahead = kSideAhead, one.tails_ahead = kSidePanels * bytes;
+        by.side(of.data + i * bytes, bytes, k, one, sums);
+      };
+      multiply_side(w, *dots, rows_of_x, scratch.sums[0]);
+      if (gated) multiply_side(call.in[2], *up_dots, rows_of_up, scratch.sums[1]);
+      for (int n = 0; n < kSidePanels; ++n) {
+        finish(p, column, i + n, chunk, 1, scratch.sums[0] + n * kPanelRows, scratch.sums[1] + n * kPanelRows);
+      }
+    }
+    for (; i < end; ++i) {
       const int64_t rows = std::min(kPanelRows, w.dim(0) - i * kPanelRows);
       const Panel panel = open_panel(w, i, dots, scratch.panel);
       multiply(panel, rows, k, rows_of_x, tokens, scratch.sums[0]);

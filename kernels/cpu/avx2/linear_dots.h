@@ -52,6 +52,9 @@ inline __attribute__((always_inline)) void ask_ahead(const std::byte* panel, con
 //   w  float formats: dense rows; block formats: a panel of kX16, always 16 rows
 // Each output's operations and their order are the same whatever the tokens and rows.
 using DotFn = void (*)(const std::byte* w, int64_t rows, int64_t k, const DotTokens& x, float* out);
+// The same for one token and kSidePanels panels of a block format, panel_bytes apart: out[panel][16].
+inline constexpr int kSidePanels = 4;
+using SideFn = void (*)(const std::byte* w, int64_t panel_bytes, int64_t k, const DotTokens& x, float* out);
 // The same for 4, 8, 12 and so on tokens. x.ahead is shared out among them.
 using ManyFn = void (*)(const std::byte* w, int64_t k, const DotTokens& x, int64_t tokens, float* out);
 // Sums of a q8a row's codes as a level's products of a format want them, k / 4 bytes or less.
@@ -70,6 +73,7 @@ struct Dots {
   DType dtype;
   DotFn one, two, four;       // tokens
   DotFn eight = nullptr;      // null: the level has none
+  SideFn side = nullptr;      // null: the level has none
   ManyFn many = nullptr;      // null: the level has none
   SumsFn sums = nullptr;      // null: the products do not read DotTokens::sums
   UnpackFn unpack = nullptr;  // with unpacked_bytes, arrange and tiles: null when the level has none
