@@ -130,21 +130,21 @@ class Block {
       const int64_t end = std::min(step + kAttentionStep - 1, last) / kKvPageSize + 1;
       for (int64_t page = begin; page < end; ++page) {
         const bool more = page + ahead_by <= last / kKvPageSize;
-        Prefetch ahead(more ? plane(pages[page + ahead_by], asked) : nullptr, bytes, parts);
+        const std::byte* rows = plane(pages[page], index);
+        Prefetch ahead(more ? plane(pages[page + ahead_by], asked) : rows, more ? bytes : 0, parts);
         const int64_t start = page * kKvPageSize;
-        work(plane(pages[page], index), start, std::max<int64_t>(first - start, 0),
-             std::min(last + 1 - start, kKvPageSize), ahead);
+        work(rows, start, std::max<int64_t>(first - start, 0), std::min(last + 1 - start, kKvPageSize), ahead);
         ahead.rest();
       }
     };
     for_pages(head, values, 0, 2 * rows_of.groups(),
               [&](const std::byte* rows, int64_t start, int64_t, int64_t, Prefetch& ahead) {
-                with_keys(rows, [&](const auto& keys) {
+                with_keys(rows, ahead, [&](const auto& keys) {
                   for_rows(rows_of, [&](auto count, int64_t n) { multiply_keys<count>(n, keys, start, ahead); });
                 });
               });
     if (codes_) return add_codes(pages, values, next, further, step, first, last, rows_of);
-    for_rows(rows_of, [&](auto count, int64_t n) { weigh<count>(n, step); });
+    for_rows(rows_of, [&](auto count, int64_t n) { weigh<count>(n, step, nullptr); });
     for_pages(values, next, further, (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes) * rows_of.groups(),
               [&](const std::byte* rows, int64_t start, int64_t begin, int64_t end, Prefetch& ahead) {
                 with_values(rows, begin, end, [&](const auto& page) {
@@ -155,16 +155,16 @@ class Block {
 
   // Calls work(keys) with the keys of a page by column; those that no row sees may be anything.
   template <class F>
-  void with_keys(const std::byte* rows, F work) {
+  void with_keys(const std::byte* rows, Prefetch& ahead, F work) {
     if (kv_.dtype == DType::kF32) {
-      words_by_column(rows, bytes_, 0, head_dim_, page_);
+      words_by_column(rows, bytes_, 0, head_dim_, page_, kKvPageSize, [] {});
       work(FloatKeys{page_});
     } else if (kv_.dtype == DType::kF16) {
       auto* columns = reinterpret_cast<uint16_t*>(columns_);
       halves_by_column(rows, bytes_, head_dim_, columns);
       work(HalfKeys{columns});
     } else {
-      words_by_column(rows, bytes_, 0, bytes_ / 4, columns_);
+      words_by_column(rows, bytes_, 0, bytes_ / 4, columns_, kKvPageSize, [&] { Prefetch::line(ahead.lines(1)); });
       work(CodeKeys{columns_, columns_ + kv_scales_offset(head_dim_) / 4 * kKvPageSize});
     }
   }
@@ -187,24 +187,23 @@ class Block {
   void add_codes(const int32_t* pages, int64_t index, int64_t next, int64_t further, int64_t step, int64_t first,
                  int64_t last, Rows rows_of) {
     const int64_t begin = std::max(step, first) / kKvPageSize * kKvPageSize - step;
-    const int64_t end = std::min(last + 1 - step, kAttentionStep), parts = (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes);
+    const int64_t end = std::min(last + 1 - step, kAttentionStep);
     const int64_t scales = kv_scales_offset(head_dim_) / 4;
     StepValues values = {{}, begin / kKvPageSize, (end + kKvPageSize - 1) / kKvPageSize, direct_ ? bytes_ : row_};
     Prefetch ahead[kAttentionStep / kKvPageSize] = {};
     for (int64_t p = values.begin; p < values.end; ++p) {
       const int64_t page = step / kKvPageSize + p, start = p * kKvPageSize, count = std::min(end - start, kKvPageSize);
       const std::byte* rows = plane(pages[page], index);
-      words_by_column(rows, bytes_, scales, bytes_ / 4, value_scales_ - scales * kAttentionStep + start,
-                      kAttentionStep);
+      words_by_column(rows, bytes_, scales, bytes_ / 4, value_scales_ - scales * kAttentionStep + start, kAttentionStep,
+                      [] {});
       values.page[p] = rows;
       if (!direct_) values.page[p] = pad(rows, count, start);
-      if (page + further <= last / kKvPageSize) {
-        ahead[p] = Prefetch(plane(pages[page + further], next), kKvPageSize * bytes_, parts * rows_of.groups());
-      }
+      const bool more = page + further <= last / kKvPageSize;
+      ahead[p] = Prefetch(more ? plane(pages[page + further], next) : rows, more ? kKvPageSize * bytes_ : 0, 12);
     }
     units_begin_ = units_end_ = 0;
     for_rows(rows_of, [&](auto count, int64_t n) {
-      weigh<count>(n, step);
+      weigh<count>(n, step, ahead);
       accumulate_codes<count>(n, values, step, ahead);
     });
     for (Prefetch& a : ahead) a.rest();
@@ -244,10 +243,11 @@ class Block {
     constexpr int kVectors = kCodes ? 2 : W::template kVectors<kRows>, kWide = kVectors * W::kLanes;
     float* scores = weights_ + n * kAttentionStep + start % kAttentionStep;
     for (int64_t j = 0; j < kKvPageSize; j += kWide) {
-      ahead.next();
       if constexpr (kCodes) {
-        dot_key_codes<W, kRows, kVectors>(query_codes(n), 2 * row_, head_dim_, keys.columns, keys.scales, j, scores);
+        dot_key_codes<W, kRows, kVectors>(query_codes(n), 2 * row_, head_dim_, keys.columns, keys.scales, j, scores,
+                                          ahead);
       } else {
+        ahead.next();
         dot_keys<W, kRows, kVectors>(queries_ + n * row_, row_, head_dim_, keys, j, scores);
       }
     }
@@ -255,9 +255,10 @@ class Block {
 
   // Turns the scores of a step into weights against the largest score so far; of i8, against the step's, and into
   // codes. In the pages that some of the rows see, places that a row does not see get weight 2^-100 from a score of
-  // -infinity, whatever lies there, which its total loses beside the 1 of the largest, and the code 0.
+  // -infinity, whatever lies there, which its total loses beside the 1 of the largest, and the code 0. Of i8, asks for
+  // lines of ahead[page].
   template <int kRows>
-  [[gnu::noinline]] void weigh(int64_t n, int64_t start) {
+  [[gnu::noinline]] void weigh(int64_t n, int64_t start, Prefetch* ahead) {
     const __m256 none = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
     const __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const auto [first, last] = pages_of(n, kRows, start);
@@ -304,6 +305,7 @@ class Block {
             for (int64_t k = 0; k < 4; ++k) _mm256_store_ps(weights + j + 8 * k, w[k]);
             continue;
           }
+          ahead[j / kKvPageSize].next();
           for (int64_t g = 0; g < groups_; ++g) {
             code_weights(w, scale_units_ + g * kAttentionStep + j,
                          weight_codes_ + (g * kAttentionRowsAtOnce + i) * kAttentionStep + j);

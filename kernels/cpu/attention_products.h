@@ -103,17 +103,28 @@ inline __attribute__((always_inline)) void dot_keys(const float* queries, int64_
 class Prefetch {
  public:
   Prefetch() : Prefetch(nullptr, 0, 1) {}
-  // The plane (null: nothing), in about so many parts.
+  // The plane (of no bytes: nothing), in about so many parts ...
   Prefetch(const std::byte* plane, int64_t bytes, int64_t parts)
-      : at_(plane), end_(plane == nullptr ? nullptr : plane + bytes), part_((bytes / kLine / parts + 1) * kLine) {}
+      : at_(plane), end_(plane + bytes), part_((bytes / kLine / parts + 1) * kLine) {}
   void next() { until(std::min(at_ + part_, end_)); }
+  // ... or one by one: its next `count` lines, each for line(). Those behind the plane's end do no harm.
+  const std::byte* lines(int64_t count) {
+    const std::byte* const first = at_;
+    at_ = std::min(at_ + kLine * count, end_);
+    return first;
+  }
+  // Inlined at once: the compiler drops calls of what only prefetches.
+  static __attribute__((always_inline)) void line(const std::byte* at) {
+    _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
+  }
   void rest() { until(end_); }
 
- private:
   static constexpr int64_t kLine = 64;
+
+ private:
   void until(const std::byte* end) {
     const std::byte* at = at_;
-    for (; at < end; at += kLine) _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
+    for (; at < end; at += kLine) line(at);
     at_ = at;
   }
 

@@ -16,9 +16,10 @@ namespace ll {
 namespace {
 
 // columns[c * distance + j] = 4-byte word c of row j, for words [first, count) of a page's rows, which lie `bytes`
-// apart. Up to 3 words before them may be written as well.
-[[gnu::noinline]] inline void words_by_column(const std::byte* rows, int64_t bytes, int64_t first, int64_t count,
-                                              float* columns, int64_t distance = kKvPageSize) {
+// apart. Up to 3 words before them may be written as well. Calls between() for each four words of eight rows.
+template <class F>
+[[gnu::noinline]] void words_by_column(const std::byte* rows, int64_t bytes, int64_t first, int64_t count,
+                                       float* columns, int64_t distance, F between) {
   if (count < 4) {
     for (int64_t c = first; c < count; ++c) {
       for (int64_t j = 0; j < kKvPageSize; ++j) std::memcpy(columns + c * distance + j, rows + j * bytes + 4 * c, 4);
@@ -28,6 +29,7 @@ namespace {
   for (int64_t j = 0; j < kKvPageSize; j += 8) {
     const std::byte* row = rows + j * bytes;
     const auto four = [&](int64_t c) __attribute__((always_inline)) {
+      between();
       const std::byte* at = row + 4 * c;
       __m256 both[4];  // rows i and i + 4
 #pragma GCC unroll 4
