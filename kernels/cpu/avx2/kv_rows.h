@@ -75,21 +75,28 @@ namespace ll::avx2 {
     const __m256 inverse = _mm256_set1_ps(127 / largest);
     for (int i = 0; i < 4; ++i) code[i] = _mm256_cvtps_epi32(_mm256_mul_ps(x[i], inverse));
   }
-  alignas(32) std::byte packed[32];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(packed), pack_codes(code));
-  std::memcpy(bytes, packed, static_cast<size_t>(count));
+  const __m256i packed = pack_codes(code);
+  if (count == kKvGroup) return _mm256_storeu_si256(reinterpret_cast<__m256i*>(bytes), packed);
+  alignas(32) std::byte part[kKvGroup];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(part), packed);
+  std::memcpy(bytes, part, static_cast<size_t>(count));
 }
 
 [[maybe_unused]] static inline void store_row(DType dtype, const float* values, int64_t head_dim, std::byte* row) {
   if (dtype == DType::kF32) {
     std::memcpy(row, values, static_cast<size_t>(4 * head_dim));
   } else if (dtype == DType::kF16) {
-    for (int64_t i = 0; i < head_dim; i += 8) {
-      const int64_t count = std::min<int64_t>(8, head_dim - i);
+    auto* halves = reinterpret_cast<uint16_t*>(row);
+    int64_t i = 0;
+    for (; i + 8 <= head_dim; i += 8) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(halves + i),
+                       _mm256_cvtps_ph(_mm256_loadu_ps(values + i), _MM_FROUND_TO_NEAREST_INT));
+    }
+    if (i < head_dim) {
       alignas(16) uint16_t part[8];
       _mm_store_si128(reinterpret_cast<__m128i*>(part),
-                      _mm256_cvtps_ph(load_part(values + i, count), _MM_FROUND_TO_NEAREST_INT));
-      std::memcpy(row + 2 * i, part, static_cast<size_t>(2 * count));
+                      _mm256_cvtps_ph(load_part(values + i, head_dim - i), _MM_FROUND_TO_NEAREST_INT));
+      std::memcpy(halves + i, part, static_cast<size_t>(2 * (head_dim - i)));
     }
   } else {
     auto* scales = reinterpret_cast<float*>(row + kv_scales_offset(head_dim));

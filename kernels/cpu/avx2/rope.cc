@@ -22,13 +22,15 @@ void rotate_half(const float* x, const float* c, const float* s, int64_t pairs, 
 
 void rotate_interleaved(const float* x, const float* c, const float* s, int64_t pairs, float* y) {
   const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+  // Of four pairs, all there: c and s are padded to 64 bytes.
+  const auto both = [&](const float* factors) {
+    return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(factors)), twice);
+  };
   for (int64_t i = 0; i < pairs; i += 4) {
     const int64_t count = pairs - i < 4 ? pairs - i : 4;
     const __m256 xi = load_part(x + 2 * i, 2 * count);
-    const __m256 ci = _mm256_permutevar8x32_ps(load_part(c + i, count), twice);
-    const __m256 si = _mm256_permutevar8x32_ps(load_part(s + i, count), twice);
     const __m256 swapped = _mm256_permute_ps(xi, 0xb1);
-    store_part(y + 2 * i, 2 * count, _mm256_fmaddsub_ps(xi, ci, _mm256_mul_ps(swapped, si)));
+    store_part(y + 2 * i, 2 * count, _mm256_fmaddsub_ps(xi, both(c + i), _mm256_mul_ps(swapped, both(s + i))));
   }
 }
 
