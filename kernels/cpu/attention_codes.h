@@ -81,8 +81,8 @@ inline float code_query(const float* query, int64_t head_dim, int16_t* units) {
 // scores[r * kAttentionStep + j ..] = dot products of query r, in its units, with kVectors registers of keys from j on.
 //   queries  16 bits, those of row r `row` elements after those of row 0
 //   columns  the keys' bytes by column of four (kernels/cpu/key_columns.h); scales f32 [groups, kKvPageSize]
-// Asks for a line of what is ahead with each column.
-template <class W, int kRows, int kVectors>
+// With kAsk asks for a line of what is ahead with each column.
+template <class W, int kRows, int kVectors, bool kAsk>
 inline __attribute__((always_inline)) void dot_key_codes(const int16_t* queries, int64_t row, int64_t head_dim,
                                                          const float* columns, const float* scales, int64_t j,
                                                          float* scores, Prefetch& ahead) {
@@ -95,9 +95,9 @@ inline __attribute__((always_inline)) void dot_key_codes(const int16_t* queries,
       for (int i = 0; i < kVectors; ++i) sum[r][i] = W::int_zeros();
     }
     const int64_t end = std::min(head_dim, group + kKvGroup);
-    const std::byte* ask = ahead.lines(kKvGroup / 4);
-    for (int64_t d = group; d < end; d += 4, ask += Prefetch::kLine) {
-      Prefetch::line(ask);
+    const std::byte* ask = kAsk ? ahead.lines(kKvGroup / 4) : nullptr;
+    for (int64_t d = group; d < end; d += 4) {
+      if (kAsk) Prefetch::line(ask + (d - group) / 4 * Prefetch::kLine);
       Ints even[kVectors], odd[kVectors];
 #pragma GCC unroll 4
       for (int i = 0; i < kVectors; ++i) {
@@ -175,8 +175,8 @@ struct StepValues {
 
 // For kRows query rows r with visible[r]: sums[r][d] = sums[r][d] * corrections[r] + units[r] * sum over the pages'
 // places j of weights[r][j] * values[j][d], for 2 * kLanes elements from d on, of sums no more than `count`, a multiple
-// of 16. Work on a page asks for lines of ahead[page].
-template <class W, int kRows>
+// of 16. With kAsk work on a page asks for lines of ahead[page].
+template <class W, int kRows, bool kAsk>
 inline __attribute__((always_inline)) void add_value_codes(const StepValues& values, Prefetch* ahead, int64_t d,
                                                            int64_t count, const int16_t* weights, const float* units,
                                                            const float* corrections, const bool* visible, float* sums,
@@ -189,9 +189,9 @@ inline __attribute__((always_inline)) void add_value_codes(const StepValues& val
   for (int64_t p = values.begin; p < values.end; ++p) {
     const std::byte* place = values.page[p] + d;
     const int16_t* weight = weights + p * kKvPageSize;
-    const std::byte* ask = ahead[p].lines(kKvPageSize / 4);
+    const std::byte* ask = kAsk ? ahead[p].lines(kKvPageSize / 4) : nullptr;
     for (int64_t j = 0; j < kKvPageSize; j += 2, place += 2 * values.bytes, weight += 2) {
-      if (j % 4 == 0) Prefetch::line(ask + j / 4 * Prefetch::kLine);
+      if (kAsk && j % 4 == 0) Prefetch::line(ask + j / 4 * Prefetch::kLine);
       Ints low, high;
       W::pairs(place, place + values.bytes, low, high);
 #pragma GCC unroll 4

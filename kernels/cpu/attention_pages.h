@@ -140,7 +140,14 @@ class Block {
     for_pages(head, values, 0, 2 * rows_of.groups(),
               [&](const std::byte* rows, int64_t start, int64_t, int64_t, Prefetch& ahead) {
                 with_keys(rows, ahead, [&](const auto& keys) {
-                  for_rows(rows_of, [&](auto count, int64_t n) { multiply_keys<count>(n, keys, start, ahead); });
+                  for_rows(rows_of, [&](auto count, int64_t n) {
+                    // Others than the first would ask in vain.
+                    if (n == rows_of.begin) {
+                      multiply_keys<count, true>(n, keys, start, ahead);
+                    } else {
+                      multiply_keys<count, false>(n, keys, start, ahead);
+                    }
+                  });
                 });
               });
     if (codes_) return add_codes(pages, values, next, further, step, first, last, rows_of);
@@ -204,7 +211,11 @@ class Block {
     units_begin_ = units_end_ = 0;
     for_rows(rows_of, [&](auto count, int64_t n) {
       weigh<count>(n, step, ahead);
-      accumulate_codes<count>(n, values, step, ahead);
+      if (n == rows_of.begin) {
+        accumulate_codes<count, true>(n, values, step, ahead);
+      } else {
+        accumulate_codes<count, false>(n, values, step, ahead);
+      }
     });
     for (Prefetch& a : ahead) a.rest();
   }
@@ -237,15 +248,15 @@ class Block {
     return {first / kKvPageSize * kKvPageSize, (last + kKvPageSize - 1) / kKvPageSize * kKvPageSize};
   }
 
-  template <int kRows, class P>
+  template <int kRows, bool kAsk, class P>
   [[gnu::noinline]] void multiply_keys(int64_t n, const P& keys, int64_t start, Prefetch& ahead) {
     constexpr bool kCodes = std::is_same_v<P, CodeKeys>;
     constexpr int kVectors = kCodes ? 2 : W::template kVectors<kRows>, kWide = kVectors * W::kLanes;
     float* scores = weights_ + n * kAttentionStep + start % kAttentionStep;
     for (int64_t j = 0; j < kKvPageSize; j += kWide) {
       if constexpr (kCodes) {
-        dot_key_codes<W, kRows, kVectors>(query_codes(n), 2 * row_, head_dim_, keys.columns, keys.scales, j, scores,
-                                          ahead);
+        dot_key_codes<W, kRows, kVectors, kAsk>(query_codes(n), 2 * row_, head_dim_, keys.columns, keys.scales, j,
+                                                scores, ahead);
       } else {
         ahead.next();
         dot_keys<W, kRows, kVectors>(queries_ + n * row_, row_, head_dim_, keys, j, scores);
@@ -339,7 +350,7 @@ class Block {
   }
 
   // A place that a row does not see has the weight 0: codes are finite, whatever they are.
-  template <int kRows>
+  template <int kRows, bool kAsk>
   [[gnu::noinline]] void accumulate_codes(int64_t n, StepValues values, int64_t step, Prefetch* ahead) {
     const auto [first, last] = pages_of(n, kRows, step);
     if (first >= last) return;
@@ -353,8 +364,9 @@ class Block {
       float units[kRows];
       for (int r = 0; r < kRows; ++r) units[r] = row_units_[g * kAttentionRowsAtOnce + r] * factor_[n + r];
       for (int64_t d = group; d < std::min(row_, group + kKvGroup); d += 2 * W::kLanes) {
-        add_value_codes<W, kRows>(values, ahead, d, row_ - d, weight_codes_ + g * kAttentionRowsAtOnce * kAttentionStep,
-                                  units, correction_ + n, visible, sums_ + n * row_ + d, row_);
+        add_value_codes<W, kRows, kAsk>(values, ahead, d, row_ - d,
+                                        weight_codes_ + g * kAttentionRowsAtOnce * kAttentionStep, units,
+                                        correction_ + n, visible, sums_ + n * row_ + d, row_);
       }
     }
   }
