@@ -31,7 +31,8 @@ inline constexpr int64_t kLinearChunk = 256;                 // tokens that meet
 inline constexpr int64_t kTilePanels = 8, kTileTokens = 32;  // that meet each other
 inline constexpr int64_t kTilePart = 2048;                   // k of them unpacked at once
 constexpr int64_t linear_panel_bytes(int64_t k) {
-  return std::max(2 * 4 * 16 * k, kTilePanels * 40 * std::min(k, kTilePart));
+  const int64_t unpacked = std::min((k + 255) / 256 * 256, kTilePart);  // fewer than 256 take as much as 256
+  return std::max(2 * 4 * 16 * k, kTilePanels * 40 * unpacked);
 }
 // kTileTokens tokens: a byte for each k and at most 17 floats for each 256, and as much as a tile's last row of sums
 // reads beyond them.

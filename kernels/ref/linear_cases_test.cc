@@ -258,6 +258,9 @@ std::vector<Case> q8_cases(Random& random) {
     const Shape s = {kTilePanels * 16 + 3, kTilePart + 256, kTileTokens + 17, false, false, kForm == kGated};
     cases.push_back(make_case(random, kForm, true, dtype, Layout::kX16, s));
   }
+  // ... and of less k than a block of 256.
+  cases.push_back(
+      make_case(random, kForm, true, DType::kQ8_0, Layout::kX16, {kTilePanels * 16 + 3, 64, 49, false, false}));
   return cases;
 }
 
