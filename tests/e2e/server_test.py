@@ -658,12 +658,13 @@ class Shutdown(unittest.TestCase):
             server = serve_one()
             want = asyncio.run(stream_text(server.port, greedy(PROMPTS[0], 150, ignore_eos=True)))
 
-            async def one(i):
+            async def one(i, accepted):
                 try:
                     reader, writer, status, headers = await send(server.port, "POST", "/v1/completions",
                                                                  greedy(PROMPTS[0], 150, ignore_eos=True, stream=i % 2 == 0))
                 except (ConnectionError, asyncio.IncompleteReadError):
                     return None  # not accepted
+                accepted.set()
                 body = await read_body(reader, headers)
                 writer.close()
                 if status != 200:
@@ -674,8 +675,10 @@ class Shutdown(unittest.TestCase):
                 return json.loads(body)["choices"][0]["text"]
 
             async def all_():
-                tasks = [asyncio.create_task(one(i)) for i in range(24)]
-                await asyncio.sleep(0.05 + 0.01 * round_)
+                accepted = asyncio.Event()
+                tasks = [asyncio.create_task(one(i, accepted)) for i in range(24)]
+                await asyncio.wait_for(accepted.wait(), 60)  # a busy machine may take its time
+                await asyncio.sleep(0.01 * round_)
                 server.process.send_signal(signal.SIGTERM)
                 return await asyncio.gather(*tasks)
             texts = [t for t in asyncio.run(all_()) if t is not None]
