@@ -642,6 +642,8 @@ void x16_block_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range
 
 template <class W, X16Format F>
 constexpr Dots x16_dots_of() {
+  // What linear_panel_bytes counts for a panel.
+  static_assert(X16Unpacked<F>::kBytes <= 40 * 256 && X16Blocks<F>::kBytes <= 40 * 256);
   Dots dots = {F.dtype, x16_dot<W, F, 1>, x16_dot<W, F, 2>, x16_dot<W, F, 4>};
   if constexpr (W::kLanes == 16) dots.eight = x16_dot<W, F, 8>, dots.side = x16_side<W, F>;
   if constexpr (requires { W::tiles_end(); }) {
