@@ -78,6 +78,8 @@ struct KernelCall {
   int thread = 0;
   int threads = 1;
   std::span<std::byte> scratch;  // this call's own, 64-byte aligned, as large as Kernel::scratch asked for
+  // Rows must not depend on how many others the call has. Else kernels may choose faster arithmetic for many.
+  bool deterministic = false;
 };
 using KernelFn = void (*)(const KernelCall&);
 

@@ -38,6 +38,8 @@ struct Case {
   std::vector<std::vector<double>> tolerance_cuda = {};
   // The same for level kAmx where its products take operands as bf16, or as two. Empty: `tolerance`.
   std::vector<std::vector<double>> tolerance_amx = {};
+  // The same for calls that are not deterministic, at level kAmx. Empty: `tolerance`.
+  std::vector<std::vector<double>> tolerance_requantized = {};
 };
 
 // A dimension that `check` leaves free (pages of a cache, vocabulary of a table): input `operand`, dimension `dim`.
@@ -86,7 +88,7 @@ int shared_input(const Case& c, size_t output);
 // Runs one launch on real threads in guarded memory and returns the dense outputs. Reports, as test failures, writes
 // outside outputs and scratch and changed inputs.
 using Outputs = std::vector<std::vector<std::byte>>;
-Outputs run(const Kernel& kernel, Isa isa, const Case& c, int threads);
+Outputs run(const Kernel& kernel, Isa isa, const Case& c, int threads, bool deterministic = true);
 
 // AttentionItem list (kernels/cuda/attention_work.h) that the host would make for an attention case on a grid of that
 // many blocks.

@@ -147,7 +147,7 @@ Spec::Spec(const Case& c) : attrs(c.attrs) {
 
 int shared_input(const Case& c, size_t output) { return output < c.shares.size() ? c.shares[output] : -1; }
 
-Outputs run(const Kernel& kernel, Isa isa, const Case& c, int threads) {
+Outputs run(const Kernel& kernel, Isa isa, const Case& c, int threads, bool deterministic) {
   std::vector<Placed> in, out;
   in.reserve(c.in.size());
   for (size_t i = 0; i < c.in.size(); ++i) in.emplace_back(c.in[i], false);
@@ -175,7 +175,8 @@ Outputs run(const Kernel& kernel, Isa isa, const Case& c, int threads) {
         Attrs(c.attrs),
         thread,
         threads,
-        {scratches[static_cast<size_t>(thread)].view().data, scratch_bytes}});
+        {scratches[static_cast<size_t>(thread)].view().data, scratch_bytes},
+        deterministic});
   };
   std::vector<std::thread> team;
   for (int i = 1; i < threads; ++i) team.emplace_back(work, i);

@@ -1,11 +1,13 @@
 // The words of kernels/cpu/x16_product.h in plain C++, for levels that the machine lacks.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "kernels/quant/half.h"
 
@@ -172,6 +174,41 @@ struct PlainWords {
   static Ints shift_right16_signed(const Ints& v, unsigned n) {
     return halves16(v, v, [&](uint32_t x, uint32_t) { return static_cast<uint32_t>(static_cast<int16_t>(x) >> n); });
   }
+  static Ints add16(const Ints& a, const Ints& b) {
+    return halves16(a, b, [](uint32_t x, uint32_t y) { return x + y; });
+  }
+  static Ints add16_saturated(const Ints& a, const Ints& b) {
+    return halves16(a, b, [](uint32_t x, uint32_t y) {
+      return static_cast<uint32_t>(std::clamp(static_cast<int16_t>(x) + static_cast<int16_t>(y), -32768, 32767));
+    });
+  }
+  static Ints mulhrs16(const Ints& a, const Ints& b) {
+    return halves16(a, b, [](uint32_t x, uint32_t y) {
+      return static_cast<uint32_t>((static_cast<int16_t>(x) * static_cast<int16_t>(y) + (1 << 14)) >> 15);
+    });
+  }
+  static Ints two_halves(const int32_t* p) {
+    Ints v;
+    for (size_t i = 0; i < kSize; ++i) v[i] = static_cast<uint32_t>(p[i / 8]);
+    return v;
+  }
+  static Ints nearest(const Floats& v) {
+    Ints n;
+    for (size_t i = 0; i < kSize; ++i) {
+      n[i] =
+          std::fabs(v[i]) < 0x1p31F ? static_cast<uint32_t>(static_cast<int32_t>(std::nearbyint(v[i]))) : 0x80000000u;
+    }
+    return n;
+  }
+  static Floats magnitude(const Floats& v) {
+    return lanes([&](size_t i) { return std::fabs(v[i]); });
+  }
+  static Floats largest(const Floats& a, const Floats& b) {
+    return lanes([&](size_t i) { return b[i] > a[i] ? b[i] : a[i]; });
+  }
+  static Floats quotient_or_zero(const Floats& a, const Floats& b) {
+    return lanes([&](size_t i) { return b[i] >= 0x1p-100F && b[i] <= 0x1p100F ? a[i] / b[i] : 0.0F; });
+  }
   static Ints both(Ints a, const Ints& b) {
     for (size_t i = 0; i < kSize; ++i) a[i] &= b[i];
     return a;
@@ -232,7 +269,8 @@ struct PlainTileWords : PlainWords<16> {
   static void block_products(const std::byte* x, const std::byte* x_sums, const std::byte* w, const std::byte* w_mins,
                              int32_t* before, int32_t* out, const Between& between) {
     block_end<Blocks, kTiles>(before);
-    for (int i = 0; i < 4 * Blocks::kPieces * kTiles; ++i) between(i);
+    [&]<int... i>(std::integer_sequence<int, i...>) { (between(std::integral_constant<int, i>()), ...); }
+    (std::make_integer_sequence<int, 4 * Blocks::kPieces * kTiles>());
     for (int i = 0; i < kTiles * Blocks::kSums * 256; ++i) {
       const int tile = i / 256 / Blocks::kSums, piece = i / 256 % Blocks::kSums, t = i / 16 % 16, r = i % 16;
       if (piece == Blocks::kPieces) {
@@ -246,7 +284,8 @@ struct PlainTileWords : PlainWords<16> {
       }
       held[i] = 0;
       for (int j = 0; j < 256; ++j) {
-        const std::byte byte = w[(j / 64 * Blocks::kPieces + piece) * 1024 + j % 64 / 4 * 64 + 4 * r + j % 4];
+        const std::byte byte =
+            w[j / 64 * Blocks::kStepBytes + piece * Blocks::kPieceBytes + j % 64 / 4 * 64 + 4 * r + j % 4];
         const int code = Blocks::kUnsigned ? static_cast<int>(byte) : static_cast<int8_t>(byte);
         held[i] += static_cast<int8_t>(x[64 * (j / 64 * kTileTokens + 16 * tile + t) + j % 64]) * code;
       }

@@ -1,7 +1,7 @@
 // The products of the VNNI and tile levels over words of plain C++, so that what does not depend on the instructions
 // is tested on every machine: the same bits as AVX2's. The instructions themselves are tested by
 // kernels/numerics_test.cc and kernels/ref/linear_test.cc where the CPU has them.
-#include "kernels/cpu/x16_product.h"
+#include "kernels/cpu/x16_dots.h"
 
 #include <gtest/gtest.h>
 

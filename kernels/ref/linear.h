@@ -29,7 +29,10 @@ inline constexpr int64_t kMaxParts = 16;  // of merged_linear
 // part is a multiple of 64 bytes.
 inline constexpr int64_t kLinearChunk = 256;                 // tokens that meet a panel while both are in the cache
 inline constexpr int64_t kTilePanels = 8, kTileTokens = 32;  // that meet each other
-inline constexpr int64_t kTilePart = 2048;                   // k of them unpacked at once
+// Level amx rounds weights anew from so many tokens of a launch on, unless it is deterministic. Weights are shorter
+// then: more panels meet.
+inline constexpr int64_t kRequantizedTokens = 64, kRequantizedPanels = 16;
+inline constexpr int64_t kTilePart = 2048;  // k of them unpacked at once
 constexpr int64_t linear_panel_bytes(int64_t k) {
   const int64_t unpacked = std::min((k + 255) / 256 * 256, kTilePart);  // fewer than 256 take as much as 256
   return std::max(2 * 4 * 16 * k, kTilePanels * 40 * unpacked);
@@ -44,7 +47,7 @@ constexpr int64_t linear_tile_chunk(int64_t k) {
 // With their sums, which wait for the next part of k.
 constexpr int64_t linear_arranged_bytes(int64_t tokens, int64_t k) {
   const int64_t count = std::min(tokens, linear_tile_chunk(k)) / 16;  // tiles
-  return (count + 1) / 2 * (linear_tile_bytes(k) + (k > kTilePart ? 4 * kTileTokens * kTilePanels * 16 : 0));
+  return (count + 1) / 2 * (linear_tile_bytes(k) + (k > kTilePart ? 4 * kTileTokens * kRequantizedPanels * 16 : 0));
 }
 constexpr int64_t linear_scratch_bytes(int64_t tokens, int64_t k, bool q8) {
   return 2 * 4 * 16 * kLinearChunk + linear_panel_bytes(k) + (q8 ? linear_arranged_bytes(tokens, k) : 0);

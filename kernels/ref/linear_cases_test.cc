@@ -129,6 +129,42 @@ Products products(const Weight& w, const std::vector<float>& x, int64_t t) {
   return p;
 }
 
+// How far each product may be off where both operands are rounded once more, to a scale for 256 k
+// (kernels/cpu/x16_requantized.h): half a step, and for weights, whose scale is that of the largest value that codes of
+// the block can make, as much again.
+std::vector<double> requantized_slack(const Weight& w, const std::vector<float>& x, int64_t t) {
+  const int64_t n = w.tensor.type.dim(0).value, k = w.tensor.type.dim(1).value, blocks = (k + 255) / 256;
+  struct Block {
+    double step, size;  // largest rounding of an element, sum of |elements|
+  };
+  const auto blocks_of = [&](const auto& values, double steps) {
+    std::vector<Block> all;
+    for (size_t row = 0; row < values.size(); row += static_cast<size_t>(k)) {
+      for (int64_t b = 0; b < k; b += 256) {
+        Block block = {};
+        for (int64_t i = b; i < std::min(b + 256, k); ++i) {
+          const double size = std::fabs(values[row + static_cast<size_t>(i)]);
+          block.step = std::max(block.step, steps * size / 127), block.size += size;
+        }
+        all.push_back(block);
+      }
+    }
+    return all;
+  };
+  const std::vector<Block> weights = blocks_of(w.magnitude, 1), tokens = blocks_of(x, 0.55);
+  std::vector<double> slack(static_cast<size_t>(t * n));
+  for (int64_t i = 0; i < t * n; ++i) {
+    for (int64_t b = 0; b < blocks; ++b) {
+      const Block &of_w = weights[static_cast<size_t>(i % n * blocks + b)],
+                  &of_x = tokens[static_cast<size_t>(i / n * blocks + b)];
+      const auto k_of_block = static_cast<double>(std::min<int64_t>(256, k - 256 * b));
+      slack[static_cast<size_t>(i)] +=
+          of_w.step * of_x.size + of_w.size * of_x.step + k_of_block * of_w.step * of_x.step;
+    }
+  }
+  return slack;
+}
+
 // Roundings that one addend passes: at most k/8 additions in its lane and a few for lanes, scales, dequantization,
 // bias.
 double roundings(int64_t k) { return static_cast<double>(k) / 8 + 16; }
@@ -150,8 +186,9 @@ Case make_case(Random& random, LinearForm form, bool q8, DType dtype, Layout lay
   c.in.push_back(made != nullptr ? made->quantized
                                  : tokens(random, s.t, s.k, q8 ? q8a_for(dtype, layout) : DType::kF32));
   const std::vector<float> x = read(c.in[0].type, c.in[0].bytes);
+  const bool requantized = q8 && layout == Layout::kX16 && s.t >= kRequantizedTokens;
   std::vector<Products> sums;
-  std::vector<std::vector<double>> slack;
+  std::vector<std::vector<double>> slack, more_slack;
   std::vector<int64_t> rows;
   for (size_t i = 0; i < count; ++i) {
     const bool other = (form == kMerged || s.mixed) && i > 0 && s.k % 32 == 0;
@@ -160,6 +197,7 @@ Case make_case(Random& random, LinearForm form, bool q8, DType dtype, Layout lay
     const Weight w = weight(random, d, other ? (q8 ? layout : Layout::kRows) : layout, rows.back(), s.k);
     sums.push_back(products(w, x, s.t));
     slack.push_back(made != nullptr ? products(w, made->slack, s.t).size : std::vector<double>(sums[i].size.size()));
+    more_slack.push_back(requantized ? requantized_slack(w, x, s.t) : std::vector<double>());
     c.in.push_back(w.tensor);
   }
   int64_t n = 0;
@@ -182,7 +220,7 @@ Case make_case(Random& random, LinearForm form, bool q8, DType dtype, Layout lay
   const auto bias = [&](size_t part, int64_t r) {
     return s.bias ? read(c.in[first_bias + part].type, c.in[first_bias + part].bytes)[static_cast<size_t>(r)] : 0.0f;
   };
-  const auto bounds = [&](bool bf16_tiles) {
+  const auto bounds = [&](bool bf16_tiles, bool twice_rounded) {
     std::vector<double> tolerance(static_cast<size_t>(s.t * n));
     const double unit = 2 * kEps * roundings(s.k);
     for (int64_t t = 0; t < s.t; ++t) {
@@ -193,7 +231,8 @@ Case make_case(Random& random, LinearForm form, bool q8, DType dtype, Layout lay
           const auto bound_of = [&](size_t part) {
             const double size = sums[part].size[at];
             const bool rounded = bf16_tiles && !q8 && c.in[1 + part].type.dtype == DType::kBF16;
-            return unit * (size + std::fabs(bias(part, r))) + slack[part][at] + (rounded ? 0x1p-8 * size : 0);
+            return unit * (size + std::fabs(bias(part, r))) + slack[part][at] + (rounded ? 0x1p-8 * size : 0) +
+                   (twice_rounded ? more_slack[part][at] : 0);
           };
           double bound = bound_of(i);
           if (form == kGated) {
@@ -211,8 +250,9 @@ Case make_case(Random& random, LinearForm form, bool q8, DType dtype, Layout lay
     }
     return tolerance;
   };
-  c.tolerance.push_back(bounds(false));
-  if (!q8 && dtype == DType::kBF16) c.tolerance_amx.push_back(bounds(true));
+  c.tolerance.push_back(bounds(false, false));
+  if (!q8 && dtype == DType::kBF16) c.tolerance_amx.push_back(bounds(true, false));
+  if (requantized) c.tolerance_requantized.push_back(bounds(false, true));
   return c;
 }
 
@@ -255,12 +295,12 @@ std::vector<Case> q8_cases(Random& random) {
   }
   // For tiles: several groups of panels, whose k has two parts, and one tile of tokens behind two.
   for (const DType dtype : {DType::kQ5_1, DType::kQ2_K, DType::kQ5_K, DType::kQ6_K}) {
-    const Shape s = {kTilePanels * 16 + 3, kTilePart + 256, kTileTokens + 17, false, false, kForm == kGated};
+    const Shape s = {kRequantizedPanels * 16 + 3, kTilePart + 256, 2 * kTileTokens + 17, false, false, kForm == kGated};
     cases.push_back(make_case(random, kForm, true, dtype, Layout::kX16, s));
   }
   // ... and of less k than a block of 256.
   cases.push_back(
-      make_case(random, kForm, true, DType::kQ8_0, Layout::kX16, {kTilePanels * 16 + 3, 64, 49, false, false}));
+      make_case(random, kForm, true, DType::kQ8_0, Layout::kX16, {kRequantizedPanels * 16 + 3, 64, 81, false, false}));
   return cases;
 }
 

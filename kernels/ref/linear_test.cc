@@ -115,7 +115,7 @@ class Linear : public testing::TestWithParam<Level> {
     const TensorView out = y.view();
     for (int thread = 0; thread < threads; ++thread) {
       kernel_fn(*kernel, GetParam().isa)(
-          {views, {&out, 1}, Attrs(attrs), thread, threads, {static_cast<std::byte*>(aligned), space}});
+          {views, {&out, 1}, Attrs(attrs), thread, threads, {static_cast<std::byte*>(aligned), space}, true});
     }
     return y;
   }

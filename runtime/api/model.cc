@@ -42,8 +42,9 @@ Result<std::shared_ptr<Model>> Model::open(const std::string& path, const llrt_o
   TRY_ASSIGN(ValidatedPlan plan, open_plan(path, options));
   std::shared_ptr<Model> model(new Model(std::move(plan)));
   const auto text = [](const char* value) { return std::string(value == nullptr ? "" : value); };
-  const DeviceOptions device_options{text(params.device), text(params.isa),   text(params.model_dir),  params.threads,
-                                     text(params.numa),   params.launch_mode, text(params.dump_folder)};
+  const DeviceOptions device_options{text(params.device), text(params.isa),        text(params.model_dir),
+                                     params.threads,      text(params.numa),       params.deterministic != 0,
+                                     params.launch_mode,  text(params.dump_folder)};
   TRY_ASSIGN(auto device, open_device(model->plan_, device_options));
   model->device_ = device->info();
   TRY_ASSIGN(model->engine_, Engine::create(model->plan(), std::move(device)));

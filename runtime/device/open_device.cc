@@ -80,7 +80,7 @@ Result<std::unique_ptr<Device>> open_device(ValidatedPlan& plan, const DeviceOpt
     TRY_ASSIGN(weights, Weights::load(plan, options.model_dir, threads));
   }
   return open_cpu_device(*plan, std::move(weights),
-                         {threads, isa, options.launch_mode == 3, std::move(placement.shares)});
+                         {threads, isa, options.launch_mode == 3, options.deterministic, std::move(placement.shares)});
 }
 
 }  // namespace ll

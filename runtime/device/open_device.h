@@ -14,9 +14,10 @@ struct DeviceOptions {
   std::string isa{};        // of the CPU's kernels: "scalar", "avx2"; empty: the best here
   std::string model_dir{};  // of the files that a plan with source files names; empty: beside the plan
   int threads = 0;          // 0: one per physical core that affinity and cgroup allow
-  std::string numa{};   // of the CPU: "auto", "off", the number of a node (runtime/device/cpu/placement.h); empty: auto
-  int launch_mode = 0;  // 0 .. 3, LaunchMode of runtime/device/cuda/cuda_device.h
-  std::string dump_folder{};  // GPUs: what each launch wrote goes there, a file a step, with launch_mode 0 or 1
+  std::string numa{};  // of the CPU: "auto", "off", the number of a node (runtime/device/cpu/placement.h); empty: auto
+  bool deterministic = false;  // no row's logits depend on what else is in its step: KernelCall::deterministic
+  int launch_mode = 0;         // 0 .. 3, LaunchMode of runtime/device/cuda/cuda_device.h
+  std::string dump_folder{};   // GPUs: what each launch wrote goes there, a file a step, with launch_mode 0 or 1
 };
 
 // Selects the plan's programs for the device and opens it. kUsage names the option that is out of range; kUnsupported:

@@ -46,7 +46,7 @@ std::vector<Answer> serve(const ValidatedPlan& plan, const std::vector<Request>&
                           const SchedulerOptions& options, size_t at_once, SchedulerStats* stats = nullptr) {
   auto weights = Weights::load(plan);
   EXPECT_TRUE(weights);
-  auto device = open_cpu_device(*plan, std::move(*weights), {2, std::nullopt});
+  auto device = open_cpu_device(*plan, std::move(*weights), {.threads = 2, .isa = std::nullopt, .deterministic = true});
   EXPECT_TRUE(device) << device.error().message;
   auto scheduler = Scheduler::create(*plan, std::move(*device), options,
                                      [] { return Seconds(std::chrono::steady_clock::now().time_since_epoch()); });

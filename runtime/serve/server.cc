@@ -85,8 +85,8 @@ Status load(const ServeOptions& options, App& app, Loaded& out) {
   out.plan = std::make_unique<ValidatedPlan>(std::move(plan));
   ValidatedPlan& opened = *out.plan;
   TRY_ASSIGN(const std::shared_ptr<ServedModel> model, ServedModel::load(*opened, options.alias));
-  TRY_ASSIGN(auto device,
-             open_device(opened, {options.device, options.isa, options.model_dir, options.threads, options.numa}));
+  TRY_ASSIGN(auto device, open_device(opened, {options.device, options.isa, options.model_dir, options.threads,
+                                               options.numa, options.deterministic}));
   EngineThreadOptions engine;
   engine.scheduler.kv_pages = options.kv_pages;
   engine.scheduler.max_step_tokens = options.max_step_tokens;

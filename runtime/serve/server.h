@@ -39,7 +39,7 @@ struct ServeOptions {
   uint32_t kv_pages = 0;         // of the plan's; 0: all
   uint32_t max_step_tokens = 0;  // 0: what the plan's largest program holds
   bool prefix_cache = true;
-  bool deterministic = false;  // no effect on devices that compute each row in an order of its own
+  bool deterministic = false;  // a request's tokens do not depend on what else is served
 
   bool metrics_vllm = true, metrics_llamacpp = false;
   bool metrics_public = false;  // /metrics without a key

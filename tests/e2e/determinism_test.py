@@ -42,11 +42,12 @@ class Results(Case):
         for options in ((), ("--kv-type", "q8"), ("--reference-kernels",)):
             with self.subTest(options):
                 plan = self.compile(BUNDLED, *options)
-                want = self.logits(plan, ids, "-t", 1)
-                for threads in (2, 3, 5):
-                    np.testing.assert_array_equal(want, self.logits(plan, ids, "-t", threads))
-                np.testing.assert_array_equal(want[:67], self.logits(plan, ids[:67]))
-                np.testing.assert_array_equal(want[:1], self.logits(plan, ids[:1]))
+                for mode in (), ("--deterministic",):
+                    want = self.logits(plan, ids, "-t", 1, *mode)
+                    for threads in (2, 3, 5):
+                        np.testing.assert_array_equal(want, self.logits(plan, ids, "-t", threads, *mode))
+                for part in 67, 1:
+                    np.testing.assert_array_equal(want[:part], self.logits(plan, ids[:part], "--deterministic"))
 
     def test_weights_by_reference_give_the_same_logits(self):
         ids = list(range(50))

@@ -36,8 +36,11 @@ class OddSizes(Case):
             exact = self.logits(self.compile(gguf, "--reference-kernels"), ids)
             rounding = relative_l2(exact, want)
             self.assertLessEqual(rounding, 3e-2)
-            # activations are rounded to 8 bits a block of 32 as the weights are: about the same error once more
-            self.assertLessEqual(relative_l2(self.logits(self.compile(gguf), ids), exact), 1.5 * rounding)
+            # activations are rounded to 8 bits a block of 32 as the weights are: about the same error once more. What amx
+            # does by default rounds both again, to a scale for 256
+            plan = self.compile(gguf)
+            self.assertLessEqual(relative_l2(self.logits(plan, ids, "--deterministic"), exact), 1.5 * rounding)
+            self.assertLessEqual(relative_l2(self.logits(plan, ids), exact), 2.2 * rounding)
 
 
 for name, shape in SHAPES.items():

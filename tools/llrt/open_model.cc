@@ -16,6 +16,9 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
                  "instruction set of the kernels: scalar, avx2, avx-vnni, avx512-vnni or amx (default: the best here)")
       ->check(CLI::IsMember({"scalar", "avx2", "avx-vnni", "avx512-vnni", "amx"}))
       ->type_name("LEVEL");
+  app.add_flag("--deterministic", options.deterministic,
+               "the same logits whatever shares a step: level amx does not round weights anew for prompts, which is "
+               "slower; other levels and GPUs are always so");
   app.add_option("--model-dir", options.model_dir, "folder of the files that a plan with --weights reference names")
       ->type_name("DIR");
   app.add_option("--device", options.device,
@@ -39,6 +42,7 @@ llrt::Model open_model(const ModelOptions& options) {
   params.threads = options.threads;
   if (!options.numa.empty()) params.numa = options.numa.c_str();
   if (!options.isa.empty()) params.isa = options.isa.c_str();
+  params.deterministic = options.deterministic ? 1 : 0;
   if (!options.model_dir.empty()) params.model_dir = options.model_dir.c_str();
   if (!options.device.empty()) params.device = options.device.c_str();
   if (!options.dump_folder.empty()) params.dump_folder = options.dump_folder.c_str();

@@ -10,10 +10,11 @@ namespace ll {
 struct ModelOptions {
   std::string plan, isa, model_dir, device, dump_folder, numa;
   int threads = 0;
+  bool deterministic = false;
   bool no_graphs = false, check_launches = false, time_launches = false;
 };
 
-// PLAN, -t, --numa, --isa, --model-dir, --device, --no-graphs, --check-launches, --time-launches,
+// PLAN, -t, --numa, --isa, --deterministic, --model-dir, --device, --no-graphs, --check-launches, --time-launches,
 // --dump-tensors. `options` outlives the parse.
 void add_model_options(CLI::App& app, ModelOptions& options);
 // Throws llrt::Error.

@@ -4,7 +4,7 @@
 #include "kernels/cpu/amx/tile_config.h"
 #include "kernels/cpu/avx512/silu.h"
 #include "kernels/cpu/avx512/words.h"
-#include "kernels/cpu/x16_product.h"
+#include "kernels/cpu/x16_dots.h"
 
 namespace ll {
 namespace {
@@ -91,12 +91,13 @@ struct AmxWords : Avx512Words {
                                                                    int32_t* before, int32_t* out, Between between) {
     constexpr int kPieces = Blocks::kPieces, kSums = Blocks::kSums, kTile = 256;
     constexpr bool kMins = kSums > kPieces;
-    int done = 0;
-    const auto after = [&, between ]() __attribute__((always_inline)) {
+    const auto after =
+        [ x, between ]<int kProduct>(std::integral_constant<int, kProduct> product) __attribute__((always_inline)) {
       memory_is_written(x);
-      between(done++);
+      between(product);
       memory_is_written(x);
     };
+    const auto product = []<int kProduct>() { return std::integral_constant<int, kProduct>(); };
     memory_is_written(x);
     if constexpr (kMins) {
       _tile_stream_loadd(6, w_mins, 64);
@@ -114,53 +115,56 @@ struct AmxWords : Avx512Words {
       _tile_dpbf16ps(1, 5, 6);
     }
     _tile_stream_loadd(6, w, 64);
-    if constexpr (kPieces == 2) _tile_stream_loadd(7, w + 1024, 64);
+    if constexpr (kPieces == 2) _tile_stream_loadd(7, w + Blocks::kPieceBytes, 64);
     _tile_loadd(4, x, 64);
+    constexpr int kFirst = (kTiles - 1) * kPieces, kStep = kTiles * kPieces;  // products before tile 0's; of 64 k
     if constexpr (kTiles == 2) {
       _tile_loadd(5, x + 1024, 64);
       _tile_stored(2, before + kSums * kTile, 64);
       _tile_zero(2);
       LLCUDA_TILE_PRODUCT(2, 5, 6);
-      after();
+      after(product.template operator()<0>());
       if constexpr (kPieces == 2) {
         _tile_stored(3, before + (kSums + 1) * kTile, 64);
         _tile_zero(3);
         LLCUDA_TILE_PRODUCT(3, 5, 7);
-        after();
+        after(product.template operator()<1>());
       }
     }
     if constexpr (kMins) _tile_stored(0, out + kPieces * kTile, 64);
     _tile_zero(0);
     LLCUDA_TILE_PRODUCT(0, 4, 6);
-    after();
+    after(product.template operator()<kFirst>());
     if constexpr (kMins && kTiles == 2) _tile_stored(1, out + (kSums + kPieces) * kTile, 64);
     if constexpr (kPieces == 2) {
       _tile_zero(1);
       LLCUDA_TILE_PRODUCT(1, 4, 7);
-      after();
+      after(product.template operator()<kFirst + 1>());
     }
-#pragma GCC unroll 3
-    for (int step = 1; step < 4; ++step) {
-      const std::byte* weights = w + step * kPieces * 1024;
+    const auto step = [&]<int kOf>(std::integral_constant<int, kOf>) __attribute__((always_inline)) {
+      const std::byte* weights = w + kOf * Blocks::kStepBytes;
       _tile_stream_loadd(6, weights, 64);
-      _tile_loadd(4, x + step * 64 * kTileTokens, 64);
+      _tile_loadd(4, x + kOf * 64 * kTileTokens, 64);
       LLCUDA_TILE_PRODUCT(0, 4, 6);
-      after();
+      after(product.template operator()<kOf * kStep>());
       if constexpr (kPieces == 2) {
-        _tile_stream_loadd(7, weights + 1024, 64);
+        _tile_stream_loadd(7, weights + Blocks::kPieceBytes, 64);
         LLCUDA_TILE_PRODUCT(1, 4, 7);
-        after();
+        after(product.template operator()<kOf * kStep + 1>());
       }
       if constexpr (kTiles == 2) {
-        _tile_loadd(5, x + step * 64 * kTileTokens + 1024, 64);
+        _tile_loadd(5, x + kOf * 64 * kTileTokens + 1024, 64);
         LLCUDA_TILE_PRODUCT(2, 5, 6);
-        after();
+        after(product.template operator()<kOf * kStep + kPieces>());
         if constexpr (kPieces == 2) {
           LLCUDA_TILE_PRODUCT(3, 5, 7);
-          after();
+          after(product.template operator()<kOf * kStep + 3>());
         }
       }
-    }
+    };
+    step(std::integral_constant<int, 1>());
+    step(std::integral_constant<int, 2>());
+    step(std::integral_constant<int, 3>());
   }
 
   template <class Blocks, int kTiles>

@@ -14,9 +14,9 @@ namespace ll {
 namespace avx2 {
 namespace {
 
-static_assert(kBf16Panels * kBf16Tokens <= kLinearChunk);      // what Scratch::sums holds
-static_assert(kTilePanels * kTileTokens <= 2 * kLinearChunk);  // both of them
-static_assert(2 * kLinearChunk / 4 <= linear_panel_bytes(1));  // Scratch::panel: sums for two weights
+static_assert(kBf16Panels * kBf16Tokens <= kLinearChunk);             // what Scratch::sums holds
+static_assert(kRequantizedPanels * kTileTokens <= 2 * kLinearChunk);  // both of them
+static_assert(2 * kLinearChunk / 4 <= linear_panel_bytes(1));         // Scratch::panel: sums for two weights
 
 int64_t panel_count(const TensorView& w) { return (w.dim(0) + kPanelRows - 1) / kPanelRows; }
 
@@ -180,12 +180,13 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   };
 
   const auto has_tiles = [&](const TensorView& w) {
-    return q8 && x16(w.dtype) != nullptr && x16(w.dtype)->tiles != nullptr;
+    return q8 && x16(w.dtype) != nullptr && x16(w.dtype)->exact.tiles != nullptr;
   };
   const auto is_rounded = [&](const TensorView& w) { return bf16 != nullptr && !q8 && w.dtype == DType::kBF16; };
   const auto* const first_weight = call.in.data() + 1;
   const bool tiled = std::all_of(first_weight, first_weight + roles.weights, has_tiles);
   const int64_t in_tiles = tiled ? x.dim(0) / 16 * 16 : 0;  // tokens
+  const bool requantized = !call.deterministic && in_tiles >= kRequantizedTokens;
 
   // Panels' outputs begin at multiples of 32 bytes. A residual's lines are in the cache anyway.
   bool aligned = reinterpret_cast<uintptr_t>(y.data) % 32 == 0 && y.row_bytes % 32 == 0;
@@ -251,16 +252,19 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   // A part of the k of a group of panels is unpacked into the L2 cache, where the chunk comes to meet it. Gate and up
   // of one type are one group.
   const auto multiply_tiles = [&](size_t p, int64_t column, int64_t begin, int64_t end, int64_t chunk, int64_t tokens) {
-    const int64_t weights = gated ? 2 : 1, group = kTilePanels / weights;
+    const int64_t weights = gated ? 2 : 1, group = (requantized ? kRequantizedPanels : kTilePanels) / weights;
     const auto weight = [&](int64_t j) -> const TensorView& { return call.in[1 + p + static_cast<size_t>(j)]; };
     const auto panel_bytes = [&](int64_t j) { return x16_panel_bytes(weight(j).dtype, k); };
-    const Dots* dots[2] = {};
-    for (int64_t j = 0; j < weights; ++j) dots[j] = x16(weight(j).dtype);
-    const bool together = dots[0] == dots[1], shared = !gated || dots[0]->arrange == dots[1]->arrange;
-    if (shared && arranged_by != dots[0]->arrange) {
-      for (int64_t t = 0; t < tokens; t += kTileTokens) arrange(dots[0]->arrange, chunk, t, tokens);
+    const Tiles* by[2] = {};
+    for (int64_t j = 0; j < weights; ++j) {
+      const Dots& dots = *x16(weight(j).dtype);
+      by[j] = requantized ? &dots.requantized : &dots.exact;
     }
-    arranged_by = shared ? dots[0]->arrange : nullptr;
+    const bool together = gated && by[0]->tiles == by[1]->tiles, shared = !gated || by[0]->arrange == by[1]->arrange;
+    if (shared && arranged_by != by[0]->arrange) {
+      for (int64_t t = 0; t < tokens; t += kTileTokens) arrange(by[0]->arrange, chunk, t, tokens);
+    }
+    arranged_by = shared ? by[0]->arrange : nullptr;
     for (int64_t i = begin; i < end; i += group) {
       const int64_t n = std::min(group, end - i);
       for (int64_t from = 0; from < k; from += kTilePart) {
@@ -268,19 +272,19 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
         const bool whole = part.end == k;
         std::byte* unpacked[2] = {scratch.panel, scratch.panel};
         for (int64_t j = 0; j < weights; ++j) {
-          const int64_t side = dots[j]->unpacked_bytes(256), bytes = panel_bytes(j);
-          if (j > 0) unpacked[1] += n * (together ? side : dots[0]->unpacked_bytes(part.end - part.begin));
+          const int64_t side = by[j]->unpacked_bytes(256), bytes = panel_bytes(j);
+          if (j > 0) unpacked[1] += n * (together ? side : by[0]->unpacked_bytes(part.end - part.begin));
           const std::byte* data = weight(j).data + i * bytes;
           for (int64_t m = 0; m < n; ++m) {
-            dots[j]->unpack(data + m * bytes, k, part, unpacked[j] + m * side, together ? 2 * n : n);
+            by[j]->unpack(data + m * bytes, k, part, unpacked[j] + m * side, together ? 2 * n : n);
           }
         }
         for (int64_t t = 0; t < tokens; t += kTileTokens) {
           const int64_t count = std::min(kTileTokens, tokens - t), of_weight = n * kTileTokens * kPanelRows;
-          float* const sums = k > kTilePart ? waiting + t * kTilePanels * kPanelRows : scratch.sums[0];
+          float* const sums = k > kTilePart ? waiting + t * kRequantizedPanels * kPanelRows : scratch.sums[0];
           for (int64_t j = 0; j < (together ? 1 : weights); ++j) {
-            if (!shared) arrange(dots[j]->arrange, chunk, t, tokens);
-            dots[j]->tiles(unpacked[j], together ? 2 * n : n, k, part, slab_of(t), count, sums + j * of_weight);
+            if (!shared) arrange(by[j]->arrange, chunk, t, tokens);
+            by[j]->tiles(unpacked[j], together ? 2 * n : n, k, part, slab_of(t), count, sums + j * of_weight);
           }
           for (int64_t m = 0; m < n && whole; ++m) {
             const float* of_panel = sums + m * kTileTokens * kPanelRows;

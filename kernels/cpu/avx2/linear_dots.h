@@ -69,17 +69,21 @@ using UnpackFn = void (*)(const std::byte* w, int64_t k, Range part, std::byte* 
 using ArrangeFn = void (*)(const DotTokens& x, int64_t tokens, int64_t k, std::byte* arranged);
 using TilesFn = void (*)(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const std::byte* arranged,
                          int64_t tokens, float* out);
-struct Dots {
-  DType dtype;
-  DotFn one, two, four;       // tokens
-  DotFn eight = nullptr;      // null: the level has none
-  SideFn side = nullptr;      // null: the level has none
-  ManyFn many = nullptr;      // null: the level has none
-  SumsFn sums = nullptr;      // null: the products do not read DotTokens::sums
-  UnpackFn unpack = nullptr;  // with unpacked_bytes, arrange and tiles: null when the level has none
+struct Tiles {
+  UnpackFn unpack = nullptr;                       // null: the level has none, with the others
   int64_t (*unpacked_bytes)(int64_t k) = nullptr;  // of one panel; of 256 k or less as of 256
   ArrangeFn arrange = nullptr;
   TilesFn tiles = nullptr;
+};
+struct Dots {
+  DType dtype;
+  DotFn one, two, four;    // tokens
+  DotFn eight = nullptr;   // null: the level has none
+  SideFn side = nullptr;   // null: the level has none
+  ManyFn many = nullptr;   // null: the level has none
+  SumsFn sums = nullptr;   // null: the products do not read DotTokens::sums
+  Tiles exact = {};        // the bits of the others
+  Tiles requantized = {};  // faster and less exact (kernels/cpu/x16_requantized.h), or again the exact ones
 };
 
 // Null when the dtype is none of theirs.

@@ -1,6 +1,6 @@
 #include "kernels/cpu/avx512/silu.h"
 #include "kernels/cpu/avx512/words.h"
-#include "kernels/cpu/x16_product.h"
+#include "kernels/cpu/x16_dots.h"
 
 namespace ll::avx512 {
 

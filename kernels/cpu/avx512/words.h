@@ -84,6 +84,20 @@ struct Avx512Words {
   static Ints shift_right16(Ints v, unsigned n) { return _mm512_srli_epi16(v, n); }
   static Ints shift_right16_signed(Ints v, unsigned n) { return _mm512_srai_epi16(v, n); }
   static Ints both(Ints a, Ints b) { return _mm512_and_si512(a, b); }
+  static Ints add16(Ints a, Ints b) { return _mm512_add_epi16(a, b); }
+  static Ints add16_saturated(Ints a, Ints b) { return _mm512_adds_epi16(a, b); }
+  static Ints mulhrs16(Ints a, Ints b) { return _mm512_mulhrs_epi16(a, b); }
+  static Ints two_halves(const int32_t* p) {
+    return _mm512_inserti64x4(_mm512_set1_epi32(p[0]), _mm256_set1_epi32(p[1]), 1);
+  }
+  static Ints nearest(Floats v) { return _mm512_cvtps_epi32(v); }
+  static Floats magnitude(Floats v) { return _mm512_abs_ps(v); }
+  static Floats largest(Floats a, Floats b) { return _mm512_max_ps(b, a); }
+  static Floats quotient_or_zero(Floats a, Floats b) {
+    const __mmask16 in_range = _mm512_cmp_ps_mask(b, _mm512_set1_ps(0x1p-100F), _CMP_GE_OQ) &
+                               _mm512_cmp_ps_mask(b, _mm512_set1_ps(0x1p100F), _CMP_LE_OQ);
+    return _mm512_maskz_div_ps(in_range, a, b);
+  }
 };
 
 }  // namespace

@@ -1,7 +1,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/avx2/vector.h"
-#include "kernels/cpu/x16_product.h"
+#include "kernels/cpu/x16_dots.h"
 
 namespace ll {
 namespace {

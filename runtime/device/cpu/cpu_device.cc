@@ -118,8 +118,13 @@ class WorkingLayout {
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice(const Plan& plan, Weights weights, Isa isa, bool timed)
-      : plan_(plan), weights_(std::move(weights)), isa_(isa), timed_(timed), sums_(plan.programs.size()) {}
+  CpuDevice(const Plan& plan, Weights weights, Isa isa, const CpuOptions& options)
+      : plan_(plan),
+        weights_(std::move(weights)),
+        isa_(isa),
+        timed_(options.timed),
+        deterministic_(options.deterministic),
+        sums_(plan.programs.size()) {}
   ~CpuDevice() override;
 
   Status allocate(int threads, std::vector<NodeShare> shares);
@@ -149,7 +154,7 @@ class CpuDevice final : public Device {
   const Plan& plan_;
   Weights weights_;
   Isa isa_;
-  bool timed_;
+  bool timed_, deterministic_;
   std::vector<LaunchSums> sums_;  // by program
   std::vector<NodeShare> shares_;
   std::string thread_placement_, memory_placement_;
@@ -314,6 +319,7 @@ Result<std::span<const float>> CpuDevice::run(size_t number, const Step& step) {
     call.thread = part;
     call.threads = threads;
     call.scratch = {scratch_[static_cast<size_t>(thread)], plan_.scratch_bytes};
+    call.deterministic = deterministic_;
     launch.fn(call);
     if (timed_) {
       const int64_t now = launch_clock_ns();
@@ -361,7 +367,7 @@ Result<std::unique_ptr<Device>> open_cpu_device(const Plan& plan, Weights weight
                        isa_name(best_isa()));
   }
   if (plan.reference_kernels) isa = Isa::kScalar;
-  auto device = std::make_unique<CpuDevice>(plan, std::move(weights), isa, options.timed);
+  auto device = std::make_unique<CpuDevice>(plan, std::move(weights), isa, options);
   TRY(device->allocate(options.threads == 0 ? default_threads(read_machine()) : options.threads, options.shares));
   device->prepare();
   return std::unique_ptr<Device>(std::move(device));

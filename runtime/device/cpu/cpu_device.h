@@ -13,9 +13,10 @@
 namespace ll {
 
 struct CpuOptions {
-  int threads = 0;         // 0: default_threads() of runtime/device/cpu/machine.h
-  std::optional<Isa> isa;  // absent: best_isa(). A plan of reference kernels runs at kScalar whatever is asked
-  bool timed = false;      // what launches took is printed to stderr at the end
+  int threads = 0;             // 0: default_threads() of runtime/device/cpu/machine.h
+  std::optional<Isa> isa;      // absent: best_isa(). A plan of reference kernels runs at kScalar whatever is asked
+  bool timed = false;          // what launches took is printed to stderr at the end
+  bool deterministic = false;  // KernelCall::deterministic
   // The nodes of the threads (place()), which then are as many as `threads`. Empty: anywhere.
   std::vector<NodeShare> shares{};
 };

@@ -1,0 +1,44 @@
+// The products of a level with kX16 panels, a table made of its words (x16_product.h). Include once a file.
+#pragma once
+
+#include "kernels/cpu/x16_requantized.h"
+#include "kernels/cpu/x16_tiles.h"
+
+namespace ll {
+namespace {
+
+template <class W, X16Format F>
+constexpr Dots x16_dots_of() {
+  // What linear_panel_bytes counts for kTilePanels.
+  static_assert(X16Unpacked<F>::kBytes <= 40 * 256 && X16Blocks<F>::kBytes <= 40 * 256);
+  static_assert(kRequantizedPanels * X16Requantized::kBytes <= kTilePanels * 40 * 256);
+  Dots dots = {F.dtype, x16_dot<W, F, 1>, x16_dot<W, F, 2>, x16_dot<W, F, 4>};
+  if constexpr (W::kLanes == 16) dots.eight = x16_dot<W, F, 8>, dots.side = x16_side<W, F>;
+  if constexpr (requires { W::tiles_end(); }) {
+    if constexpr (F.group == 0) {
+      dots.exact = {x16_unpack_panel<W, F>, X16Unpacked<F>::bytes, x16_arrange<W, F.min>, x16_tiles<W, F>};
+    } else {
+      dots.exact = {x16_unpack_blocks<W, F>, X16Blocks<F>::bytes, x16_arrange_blocks < W,
+                    F.min && F.group == 16 ? 16 : 32 >, x16_block_tiles<W, F>};
+    }
+    dots.requantized = {x16_requantize<W, F>, X16Requantized::bytes,
+                        F.group == 0 ? x16_arrange_32<W> : x16_arrange_256<W>, x16_requantized_tiles<W>};
+  }
+  return dots;
+}
+
+template <class W>
+const Dots* x16_dots(DType dtype) {
+  static constexpr Dots kDots[] = {
+      x16_dots_of<W, kX16Q4_0>(), x16_dots_of<W, kX16Q4_1>(),  x16_dots_of<W, kX16Q5_0>(), x16_dots_of<W, kX16Q5_1>(),
+      x16_dots_of<W, kX16Q8_0>(), x16_dots_of<W, kX16IQ4NL>(), x16_dots_of<W, kX16Q2K>(),  x16_dots_of<W, kX16Q3K>(),
+      x16_dots_of<W, kX16Q4K>(),  x16_dots_of<W, kX16Q5K>(),   x16_dots_of<W, kX16Q6K>(),  x16_dots_of<W, kX16IQ4XS>(),
+  };
+  for (const Dots& d : kDots) {
+    if (d.dtype == dtype) return &d;
+  }
+  return nullptr;
+}
+
+}  // namespace
+}  // namespace ll

@@ -1,0 +1,198 @@
+// Products of weights rounded anew (x16_requantized.h), over words of plain C++ on every machine and with the
+// instructions where the CPU has them: close to the products of what the operands stand for, and the same bits
+// whatever the threads and the level.
+#include "kernels/cpu/x16_requantized.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "kernels/cpu/plain_words_test.h"
+#include "kernels/cpu/x16_dots.h"
+#include "kernels/numerics.h"
+#include "kernels/quant/formats.h"
+#include "kernels/quant/half.h"
+#include "kernels/quant/layouts.h"
+
+namespace ll::numerics {
+namespace {
+
+constexpr X16Format kLayouts[] = {kX16Q4K, kX16Q4_0, kX16Q8_0, kX16IQ4XS};
+
+struct Shape {
+  int64_t rows, k, tokens;
+};
+
+// Operands of linear_q8 and what they stand for.
+struct Product {
+  Case c;
+  std::vector<float> w, x;
+};
+
+std::vector<float> normal(Random& random, int64_t count, float scale) {
+  std::normal_distribution<float> of(0, scale);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& v : values) v = of(random);
+  return values;
+}
+
+Product product(Random& random, const Format& f, const Shape& s) {
+  Product p;
+  const DType xtype = q8a_for_x16(f.dtype);
+  const int64_t row = row_bytes(f.dtype, s.k);
+  p.w = normal(random, s.rows * s.k, 0.02F);
+  p.x = normal(random, s.tokens * s.k, 1);
+  Tensor w = {type(f.dtype, {s.rows, s.k}, Layout::kX16), row, {}};
+  const int64_t panels = (s.rows + 15) / 16;
+  w.bytes.resize(static_cast<size_t>(16 * panels * row));
+  std::vector<std::byte> rows(static_cast<size_t>(s.rows * row));
+  for (int64_t r = 0; r < s.rows; ++r) {
+    f.quantize(p.w.data() + r * s.k, s.k, rows.data() + r * row);
+    f.dequantize(rows.data() + r * row, s.k, p.w.data() + r * s.k);
+  }
+  for (int64_t n = 0; n < panels; ++n) {
+    repack_rows_to_x16(f.dtype, rows.data() + 16 * n * row, std::min<int64_t>(16, s.rows - 16 * n), s.k,
+                       w.bytes.data() + 16 * n * row);
+  }
+  Tensor x = {type(xtype, {Dim(Symbol::kT, s.tokens), s.k}), row_bytes(xtype, s.k), {}};
+  x.bytes.resize(static_cast<size_t>(s.tokens * x.row_bytes));
+  for (int64_t t = 0; t < s.tokens; ++t) {
+    std::byte* const to = x.bytes.data() + t * x.row_bytes;
+    q8a_quantize_row(xtype, p.x.data() + t * s.k, s.k, to);
+    q8a_dequantize_row(to, s.k, p.x.data() + t * s.k);
+  }
+  p.c.in = {x, w};
+  p.c.out = {output(type(DType::kF32, {Dim(Symbol::kT, s.tokens), s.rows}))};
+  return p;
+}
+
+double relative_error(const Product& p, const Shape& s, const Outputs& got) {
+  double error = 0, norm = 0;
+  const auto* y = reinterpret_cast<const float*>(got[0].data());
+  for (int64_t t = 0; t < s.tokens; ++t) {
+    for (int64_t r = 0; r < s.rows; ++r) {
+      double want = 0;
+      for (int64_t i = 0; i < s.k; ++i) {
+        want += double{p.w[static_cast<size_t>(r * s.k + i)]} * p.x[static_cast<size_t>(t * s.k + i)];
+      }
+      error += (y[t * s.rows + r] - want) * (y[t * s.rows + r] - want), norm += want * want;
+    }
+  }
+  return std::sqrt(error / norm);
+}
+
+void over_tiles(const KernelCall& call) { linear_of(call, LinearForm::kLinear, x16_dots<ll::PlainTileWords>); }
+
+class X16Requantized : public testing::Test {
+ protected:
+  X16Requantized() { plain_.fn[static_cast<size_t>(Isa::kAvx2)] = over_tiles; }
+
+  void SetUp() override {
+    if (!has_isa(Isa::kAvx2)) GTEST_SKIP() << "this machine lacks avx2";
+  }
+  Outputs plain(const Case& c, int threads, bool deterministic = false) {
+    return run(plain_, Isa::kAvx2, c, threads, deterministic);
+  }
+
+  Random random_{11};
+
+ private:
+  Kernel plain_ = *find_kernel("linear_q8");
+};
+
+// The largest of 256 normal values is 2.9 times their deviation: steps of a 127th of it make an error of 0.66 %, and so
+// do those of tokens whose scales were for 32 each.
+TEST_F(X16Requantized, IsCloseToTheProduct) {
+  for (const Format& f : formats()) {
+    if (x16_dots<ll::PlainTileWords>(f.dtype) == nullptr) continue;
+    std::vector<Shape> shapes = {{48, 512, 64}, {19, 256, 81}, {33, kTilePart + 256, 64}};
+    if (q8a_for_x16(f.dtype) == DType::kQ8A) shapes.insert(shapes.end(), {{40, 32, 65}, {16, 320, 96}, {5, 96, 64}});
+    for (const Shape& s : shapes) {
+      SCOPED_TRACE(testing::Message() << f.name << " [" << s.rows << ", " << s.k << "] x " << s.tokens);
+      const Product p = product(random_, f, s);
+      const Outputs got = plain(p.c, 1);
+      EXPECT_LT(relative_error(p, s, got), 0.012);
+      EXPECT_TRUE(plain(p.c, 3) == got) << "3 threads";
+      for (const int threads : {1, 2}) {
+        if (!has_isa(Isa::kAmx)) break;
+        EXPECT_TRUE(run(*find_kernel("linear_q8"), Isa::kAmx, p.c, threads, false) == got) << "amx";
+      }
+    }
+  }
+}
+
+TEST_F(X16Requantized, BeginsAtSixtyFourTokens) {
+  const Format& f = *find_format("q4_K");
+  for (const int64_t tokens : {63, 64}) {
+    const Product p = product(random_, f, {16, 256, tokens});
+    EXPECT_EQ(plain(p.c, 1) == plain(p.c, 1, true), tokens < 64) << tokens;
+  }
+}
+
+// Weights that 256 k have in common are exact: then nothing is rounded but 127 steps to as many.
+TEST_F(X16Requantized, WhatFitsIsExact) {
+  const Format& f = *find_format("q8_0");
+  const Shape s = {16, 512, 64};
+  Product p = product(random_, f, s);
+  std::uniform_int_distribution<int> code(-127, 127);
+  std::vector<float> w(static_cast<size_t>(s.rows * s.k));
+  for (size_t i = 0; i < w.size(); ++i) w[i] = static_cast<float>(i % 32 == 0 ? 127 : code(random_)) * 0x1p-10F;
+  std::vector<std::byte> rows(static_cast<size_t>(s.rows * row_bytes(f.dtype, s.k)));
+  for (int64_t r = 0; r < s.rows; ++r) {
+    f.quantize(w.data() + r * s.k, s.k, rows.data() + r * row_bytes(f.dtype, s.k));
+    f.dequantize(rows.data() + r * row_bytes(f.dtype, s.k), s.k, p.w.data() + r * s.k);
+  }
+  repack_rows_to_x16(f.dtype, rows.data(), 16, s.k, p.c.in[1].bytes.data());
+  std::vector<float> x(static_cast<size_t>(s.k));
+  for (int64_t t = 0; t < s.tokens; ++t) {
+    for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 32 == 0 ? 127 : code(random_));
+    std::byte* const to = p.c.in[0].bytes.data() + t * p.c.in[0].row_bytes;
+    q8a_quantize_row(DType::kQ8A, x.data(), s.k, to);
+    q8a_dequantize_row(to, s.k, p.x.data() + t * s.k);
+  }
+  EXPECT_LT(relative_error(p, s, plain(p.c, 1)), 1e-6);
+}
+
+TEST_F(X16Requantized, ZerosAndWhatIsNotFinite) {
+  for (const char* name : {"q4_K", "q4_0", "q8_0", "iq4_xs"}) {
+    const Format& f = *find_format(name);
+    const Shape s = {16, 512, 64};
+    Product p = product(random_, f, s);
+    // Rows 0 and 1 of the weights: zeros, and a scale that is not a number. Token 0: zeros; token 1: not a number.
+    const int64_t row = row_bytes(f.dtype, s.k);
+    std::vector<std::byte> rows(static_cast<size_t>(16 * row));
+    for (int64_t r = 0; r < 16; ++r) f.quantize(p.w.data() + r * s.k, s.k, rows.data() + r * row);
+    const std::vector<float> zeros(static_cast<size_t>(s.k));
+    f.quantize(zeros.data(), s.k, rows.data());
+    repack_rows_to_x16(f.dtype, rows.data(), 16, s.k, p.c.in[1].bytes.data());
+    const X16Format& layout =
+        *std::find_if(std::begin(kLayouts), std::end(kLayouts), [&](const X16Format& l) { return l.dtype == f.dtype; });
+    const uint16_t nan = 0x7e00;
+    std::memcpy(p.c.in[1].bytes.data() + s.k / layout.elements * layout.block_bytes() + 2, &nan, 2);
+    std::vector<float> token = zeros;
+    q8a_quantize_row(q8a_for_x16(f.dtype), token.data(), s.k, p.c.in[0].bytes.data());
+    token[7] = std::numeric_limits<float>::infinity();
+    q8a_quantize_row(q8a_for_x16(f.dtype), token.data(), s.k, p.c.in[0].bytes.data() + p.c.in[0].row_bytes);
+    const Outputs got = plain(p.c, 1);
+    const auto* y = reinterpret_cast<const float*>(got[0].data());
+    for (int64_t t = 0; t < s.tokens; ++t) {
+      for (int64_t r = 0; r < 16; ++r) {
+        const float value = y[16 * t + r];
+        if (t == 1 || r == 1) {
+          EXPECT_TRUE(std::isnan(value)) << name << " " << t << " " << r;
+        } else if (t == 0 || r == 0) {
+          EXPECT_EQ(value, 0) << name << " " << t << " " << r;
+        } else {
+          EXPECT_TRUE(std::isfinite(value)) << name << " " << t << " " << r;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ll::numerics
