@@ -187,11 +187,14 @@ void x16_requantized_tiles_of(const std::byte* unpacked, int64_t panel, int64_t 
     explicit __attribute__((always_inline)) Scales(const Sums& of) {
       for (int n = 0; n < kPanels; ++n) scale[n] = W::load_floats(of.w_scale + n * (X16Requantized::kBytes / 4));
     }
-    inline __attribute__((always_inline)) void add(const Sums& of, int i) const {
-      const int n = i / kTokens, t = i % kTokens;
-      float* const to = of.out + 16 * (n * kTileTokens + t);
-      const Floats sum = W::mul(W::floats(W::load(of.sums + 64 * (16 * (t / 16 * kPanels + n) + t % 16))), scale[n]);
-      W::store(to, W::fma(sum, W::broadcast(of.x_scale + t), W::load_floats(to)));
+    inline __attribute__((always_inline)) void add(const Sums& of, int n, int tile, int t) const {
+      float* const to = of.out + 16 * (n * kTileTokens + 16 * tile + t);
+      const Floats sum = W::mul(W::floats(W::load(of.sums + 64 * (16 * (tile * kPanels + n) + t))), scale[n]);
+      W::store(to, W::fma(sum, W::broadcast(of.x_scale + 16 * tile + t), W::load_floats(to)));
+    }
+    // Four of them, from i on.
+    inline __attribute__((always_inline)) void add_four(const Sums& of, int i) const {
+      for (int t = 0; t < 4; ++t) add(of, i / kTokens, i % kTokens / 16, i % 16 + t);
     }
     Floats scale[kPanels];
   };
@@ -215,10 +218,8 @@ void x16_requantized_tiles_of(const std::byte* unpacked, int64_t panel, int64_t 
         const Sums of = stored;
         const Scales scales(of);
         W::template block_products<Panels, kTiles>(
-            codes, nullptr, w.codes, nullptr, to, nullptr, [ scales, of ](auto product) __attribute__((always_inline)) {
-              constexpr int kRow = 4 * product();
-              scales.add(of, kRow), scales.add(of, kRow + 1), scales.add(of, kRow + 2), scales.add(of, kRow + 3);
-            });
+            codes, nullptr, w.codes, nullptr, to, nullptr,
+            [ scales, of ](auto product) __attribute__((always_inline)) { scales.add_four(of, 4 * product()); });
       }
       stored = held;
       stored.sums = reinterpret_cast<const std::byte*>(to);
@@ -231,7 +232,11 @@ void x16_requantized_tiles_of(const std::byte* unpacked, int64_t panel, int64_t 
   for (const Sums& of : {stored, held}) {
     if (of.out == nullptr) continue;  // there was one block alone
     const Scales scales(of);
-    for (int i = 0; i < kTokens * kPanels; ++i) scales.add(of, i);
+    for (int n = 0; n < kPanels; ++n) {
+      for (int tile = 0; tile < kTiles; ++tile) {
+        for (int t = 0; t < 16; ++t) scales.add(of, n, tile, t);
+      }
+    }
   }
 }
 

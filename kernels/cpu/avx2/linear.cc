@@ -102,6 +102,30 @@ void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, i
   }
 }
 
+// out[t][16 * n + r] = sums + bias[16 * n + r] + residual[t][16 * n + r] of panel n, token t and row r; strides in
+// floats. kStreamed: past the caches, out aligned to 32. Panels side by side are one piece of an output's row.
+template <bool kBias, bool kResidual, bool kStreamed>
+void write_panels(const PanelSums& sums, int64_t panels, int64_t tokens, const float* bias, const float* residual,
+                  int64_t residual_stride, float* out, int64_t stride) {
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t i = 0; i < 2 * panels; ++i) {
+      __m256 value = _mm256_load_ps(sums.row(i / 2, t) + i % 2 * 8);
+      if constexpr (kBias) value = _mm256_add_ps(value, _mm256_loadu_ps(bias + 8 * i));
+      if constexpr (kResidual) value = _mm256_add_ps(value, _mm256_loadu_ps(residual + t * residual_stride + 8 * i));
+      if constexpr (kStreamed) {
+        _mm256_stream_ps(out + t * stride + 8 * i, value);
+      } else {
+        _mm256_storeu_ps(out + t * stride + 8 * i, value);
+      }
+    }
+  }
+}
+auto write_of(bool bias, bool residual, bool streamed) {
+  if (residual) return bias ? write_panels<true, true, false> : write_panels<false, true, false>;
+  if (streamed) return bias ? write_panels<true, false, true> : write_panels<false, false, true>;
+  return bias ? write_panels<true, false, false> : write_panels<false, false, false>;
+}
+
 const Dots* x16_dots(DType dtype) {
   const Dots* dots = plain_x16_dots(dtype);
   return dots != nullptr ? dots : grouped_x16_dots(dtype);
@@ -146,17 +170,13 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
       column += call.in[1 + p].dim(0);
     }
   };
-  // The outputs of panel i for tokens [first, first + count), from sums [count][16] of its weight and, gated, of the
-  // second.
-  const auto finish = [&](size_t p, int64_t column, int64_t i, int64_t first, int64_t count, const float* sums,
-                          const float* up_sums, bool streamed = false) {
+  // The outputs of panel i for tokens [first, first + count), from sums of its weight and, gated, of the second. The
+  // general way, for what finish has no other.
+  const auto finish_panel = [&](size_t p, int64_t column, int64_t i, int64_t first, int64_t count, const float* sums,
+                                const float* up_sums, bool streamed) {
     const int64_t row = i * kPanelRows, rows = std::min(kPanelRows, call.in[1 + p].dim(0) - row);
     const float* bias = bias_of(p, row);
     const float* up_bias = gated ? bias_of(1, row) : nullptr;
-    if (gated_silu != nullptr && act == Activation::kSilu && bias == nullptr && rows == kPanelRows) {
-      gated_silu(sums, up_sums, count, y.row<float>(first) + column + row, y.row_bytes, streamed);
-      return;
-    }
     for (int64_t t = 0; t < count; ++t) {
       float* out = y.row<float>(first + t) + column + row;
       const float* residual = form == LinearForm::kAdd ? call.in[roles.residual].row<float>(first + t) + row : nullptr;
@@ -176,6 +196,29 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
           store_part(out + r, n, value);
         }
       }
+    }
+  };
+  // Of panels [i, i + n).
+  const auto finish = [&](size_t p, int64_t column, int64_t i, int64_t n, int64_t first, int64_t count,
+                          const PanelSums& sums, const PanelSums& up_sums, bool streamed = false) {
+    const int64_t row = i * kPanelRows;
+    const float* const bias = bias_of(p, row);
+    float* const out = y.row<float>(first) + column + row;
+    int64_t done = 0;  // whole panels that had a faster way
+    const int64_t whole = std::min(n, (call.in[1 + p].dim(0) - row) / kPanelRows);
+    if (gated_silu != nullptr && gated && act == Activation::kSilu && bias == nullptr) {
+      gated_silu(sums, up_sums, whole, count, out, y.row_bytes, streamed);
+      done = whole;
+    } else if (!gated) {
+      const bool adds = form == LinearForm::kAdd;
+      const TensorView& residual = call.in[adds ? roles.residual : 0];
+      write_of(bias != nullptr, adds, streamed)(sums, whole, count, bias,
+                                                adds ? residual.row<float>(first) + row : nullptr,
+                                                residual.row_bytes / 4, out, y.row_bytes / 4);
+      done = whole;
+    }
+    for (; done < n; ++done) {
+      finish_panel(p, column, i + done, first, count, sums.row(done, 0), up_sums.row(done, 0), streamed);
     }
   };
 
@@ -223,9 +266,7 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
       };
       multiply_side(w, *dots, rows_of_x, scratch.sums[0]);
       if (gated) multiply_side(call.in[2], *up_dots, rows_of_up, scratch.sums[1]);
-      for (int n = 0; n < kSidePanels; ++n) {
-        finish(p, column, i + n, chunk, 1, scratch.sums[0] + n * kPanelRows, scratch.sums[1] + n * kPanelRows);
-      }
+      finish(p, column, i, kSidePanels, chunk, 1, {scratch.sums[0], kPanelRows}, {scratch.sums[1], kPanelRows});
     }
     for (; i < end; ++i) {
       const int64_t rows = std::min(kPanelRows, w.dim(0) - i * kPanelRows);
@@ -235,7 +276,7 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
         const Panel up = open_panel(call.in[2], i, up_dots, scratch.panel);
         multiply(up, rows, k, rows_of_up, tokens, scratch.sums[1]);
       }
-      finish(p, column, i, chunk, tokens, scratch.sums[0], scratch.sums[1]);
+      finish(p, column, i, 1, chunk, tokens, {scratch.sums[0], 0}, {scratch.sums[1], 0});
     }
   };
 
@@ -286,10 +327,9 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
             if (!shared) arrange(by[j]->arrange, chunk, t, tokens);
             by[j]->tiles(unpacked[j], together ? 2 * n : n, k, part, slab_of(t), count, sums + j * of_weight);
           }
-          for (int64_t m = 0; m < n && whole; ++m) {
-            const float* of_panel = sums + m * kTileTokens * kPanelRows;
-            finish(p, column, i + m, chunk + t, count, of_panel, of_panel + of_weight, streamed);
-          }
+          if (!whole) continue;
+          const int64_t distance = kTileTokens * kPanelRows;
+          finish(p, column, i, n, chunk + t, count, {sums, distance}, {sums + of_weight, distance}, streamed);
         }
       }
       // The last tokens, fewer than a tile.
@@ -320,10 +360,8 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
                      scratch.sums[j] + m * kBf16Tokens * kPanelRows);
           }
         }
-        for (int64_t m = 0; m < n; ++m) {
-          const int64_t at = m * kBf16Tokens * kPanelRows;
-          finish(p, column, i + m, chunk + t, count, scratch.sums[0] + at, scratch.sums[1] + at);
-        }
+        const int64_t distance = kBf16Tokens * kPanelRows;
+        finish(p, column, i, n, chunk + t, count, {scratch.sums[0], distance}, {scratch.sums[1], distance});
       }
     }
   };

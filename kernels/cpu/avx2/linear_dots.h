@@ -103,10 +103,18 @@ struct Bf16Tiles {
                    float* out);
 };
 
-// out[t][r] = silu(gate[t][r]) * up[t][r], the bits of AVX2's, r < 16, out's rows row_bytes apart; gate and up
-// [tokens][16], 64-byte aligned. Streamed: past the caches where out is aligned for it.
-using GatedSiluFn = void (*)(const float* gate, const float* up, int64_t tokens, float* out, int64_t row_bytes,
-                             bool streamed);
+// Sums of panels with tokens: [panel][token][16], panels `distance` floats apart; 64-byte aligned.
+struct PanelSums {
+  const float* data;
+  int64_t distance;
+
+  const float* row(int64_t panel, int64_t token) const { return data + panel * distance + 16 * token; }
+};
+
+// out[t][16 * n + r] = silu(gate) * up of panel n, token t and row r, the bits of AVX2's, r < 16; out's rows row_bytes
+// apart. Streamed: past the caches where out is aligned for it.
+using GatedSiluFn = void (*)(const PanelSums& gate, const PanelSums& up, int64_t panels, int64_t tokens, float* out,
+                             int64_t row_bytes, bool streamed);
 
 // The kernel of a level: `x16` finds the products of its block formats, `bf16` has those of bf16; null: AVX2's, as all
 // others of float formats.

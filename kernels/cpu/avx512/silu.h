@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/avx2/linear_dots.h"
+
 namespace ll {
 namespace {
 
@@ -29,18 +31,21 @@ inline __m512 exp_of(__m512 x) {
 }
 
 // GatedSiluFn of kernels/cpu/avx2/linear_dots.h.
-void gated_silu(const float* gate, const float* up, int64_t tokens, float* out, int64_t row_bytes, bool streamed) {
+void gated_silu(const PanelSums& gate, const PanelSums& up, int64_t panels, int64_t tokens, float* out,
+                int64_t row_bytes, bool streamed) {
   streamed = streamed && reinterpret_cast<uintptr_t>(out) % 64 == 0 && row_bytes % 64 == 0;
   const __m512 one = _mm512_set1_ps(1.0f);
   for (int64_t t = 0; t < tokens; ++t) {
-    const __m512 x = _mm512_load_ps(gate + 16 * t);
-    const __m512 power = exp_of(_mm512_sub_ps(_mm512_setzero_ps(), x));
-    const __m512 value = _mm512_mul_ps(_mm512_div_ps(x, _mm512_add_ps(one, power)), _mm512_load_ps(up + 16 * t));
-    float* to = out + t * row_bytes / 4;
-    if (streamed) {
-      _mm512_stream_ps(to, value);
-    } else {
-      _mm512_storeu_ps(to, value);
+    for (int64_t n = 0; n < panels; ++n) {
+      const __m512 x = _mm512_load_ps(gate.row(n, t));
+      const __m512 power = exp_of(_mm512_sub_ps(_mm512_setzero_ps(), x));
+      const __m512 value = _mm512_mul_ps(_mm512_div_ps(x, _mm512_add_ps(one, power)), _mm512_load_ps(up.row(n, t)));
+      float* to = out + t * row_bytes / 4 + 16 * n;
+      if (streamed) {
+        _mm512_stream_ps(to, value);
+      } else {
+        _mm512_storeu_ps(to, value);
+      }
     }
   }
 }
