@@ -25,8 +25,8 @@
 //
 // Words W of a level, 16 lanes:
 //   Floats, Ints, Mask            registers; of lanes
-//   load(p), store(p, v), set(f), zeros(), add(a, b), sub(a, b), mul(a, b), div(a, b), fma(a, b, c)
-//   max(a, b)                     b where either is NaN
+//   load(p), store(p, v), stream(p, v) past the caches, p aligned to 64, streams_end() after those, set(f), zeros(),
+//   add(a, b), sub(a, b), mul(a, b), div(a, b), fma(a, b, c) max(a, b)                     b where either is NaN
 //   load_ints(p), store(p, v), set_ints(i), add(a, b), both(a, b), either(a, b), left<n>(v), right<n>(v)
 //   ints(v), floats(v)            the bits
 //   halves(p)                     16 f16 as floats
@@ -59,6 +59,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/cpu/attention_units.h"
+#include "kernels/cpu/streamed.h"
 #include "kernels/kernel.h"
 #include "kernels/quant/half.h"
 
@@ -164,7 +165,9 @@ class TileUnit {
         page_(reinterpret_cast<std::byte*>(sums_ + 2 * kAttentionTiles * steps_ * kTileFloats)),
         scores_(reinterpret_cast<float*>(page_ + 2 * steps_ * kTileBytes)),
         weights_(reinterpret_cast<std::byte*>(scores_ + 2 * kAttentionStep * kTileRows)),
-        turned_(weights_ + 2 * 2 * kStepPages * kTileBytes) {}
+        turned_(weights_ + 2 * 2 * kStepPages * kTileBytes),
+        streamed_(y_.dim(0) * y_.row_bytes / call.threads >= kStreamedBytes && head_dim_ % kTileRows == 0 &&
+                  reinterpret_cast<uintptr_t>(y_.data) % 64 == 0 && y_.row_bytes % 64 == 0) {}
 
   // Adds query rows of one token, heads [head, head + count), which see positions [first, last].
   void add_token(int64_t token, int64_t head, int64_t count, int64_t first, int64_t last) {
@@ -566,7 +569,9 @@ class TileUnit {
   }
 
   // Writes row n; whether it is finite.
-  bool write(int64_t n) const {
+  bool write(int64_t n) const { return streamed_ ? write_by<true>(n) : write_by<false>(n); }
+  template <bool kStreamed>
+  bool write_by(int64_t n) const {
     const float* sums = sums_ + (n / kTileRows * tiles_ * kTileRows + n % kTileRows) * kTileRows;
     float* y = y_.row<float>(token_[n]) + head_[n] * head_dim_;
     const Floats total = W::set(totals_[n]);
@@ -574,7 +579,11 @@ class TileUnit {
     const auto divide = [&](float* to) __attribute__((always_inline)) {
       const Floats v = W::div(W::load(sums), total);
       zeros = W::fma(v, W::zeros(), zeros);
-      W::store(to, v);
+      if constexpr (kStreamed) {
+        W::stream(to, v);
+      } else {
+        W::store(to, v);
+      }
       sums += kTileFloats;
     };
     int64_t d = 0;
@@ -622,6 +631,7 @@ class TileUnit {
   std::byte* page_;
   float* scores_;
   std::byte *weights_, *turned_;
+  bool streamed_;
   int64_t size_ = 0, groups_ = 0;  // query rows, and groups of 16, in the unit
   int64_t token_[kRows], head_[kRows];
   alignas(64) int32_t first_[kRows];
@@ -643,6 +653,7 @@ void tile_attention_of(const KernelCall& call) {
   };
   TileUnit<W> work(call);
   attention_units(call, {kMost, kTileRows, kAttentionTiles}, block_of, work);
+  W::streams_end();
 }
 
 }  // namespace

@@ -31,6 +31,8 @@ struct PlainTileWords {
     return v;
   }
   static void store(float* p, const Floats& v) { std::memcpy(p, v.data(), sizeof v); }
+  static void stream(float* p, const Floats& v) { store(p, v); }
+  static void streams_end() {}
   static Floats set(float f) {
     Floats v;
     v.fill(f);

@@ -16,6 +16,8 @@ struct AmxAttentionWords {
 
   static Floats load(const float* p) { return _mm512_loadu_ps(p); }
   static void store(float* p, Floats v) { _mm512_storeu_ps(p, v); }
+  static void stream(float* p, Floats v) { _mm512_stream_ps(p, v); }
+  static void streams_end() { _mm_sfence(); }
   static Floats set(float v) { return _mm512_set1_ps(v); }
   static Floats zeros() { return _mm512_setzero_ps(); }
   static Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }

@@ -6,6 +6,7 @@
 #include "kernels/cpu/avx2/activate.h"
 #include "kernels/cpu/avx2/linear_dots.h"
 #include "kernels/cpu/avx2/vector.h"
+#include "kernels/cpu/streamed.h"
 #include "kernels/quant/layouts.h"
 #include "kernels/quant/q8a.h"
 #include "kernels/ref/linear.h"
@@ -67,10 +68,6 @@ constexpr int64_t kMany = 8;  // tokens for which what ManyFn makes ready pays
 int64_t step_of(const Dots& dots, int64_t left) {
   return left >= 8 && dots.eight != nullptr ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
-
-// From this many bytes of a thread's outputs on, tiles write past the caches: a line that is written to a cache is read
-// first, and outputs that do not stay in the L2 cache push out weights and tokens that would.
-constexpr int64_t kStreamed = int64_t{1} << 20;
 
 // A chunk of tokens times one panel. In what steps does not change their bits.
 void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, int64_t tokens, float* out) {
@@ -235,7 +232,7 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   bool aligned = reinterpret_cast<uintptr_t>(y.data) % 32 == 0 && y.row_bytes % 32 == 0;
   for (size_t p = 0; p + 1 < parts; ++p) aligned = aligned && call.in[1 + p].dim(0) % 8 == 0;
   const bool streamed =
-      form != LinearForm::kAdd && aligned && x.dim(0) * (range.end - range.begin) * kPanelRows * 4 >= kStreamed;
+      form != LinearForm::kAdd && aligned && x.dim(0) * (range.end - range.begin) * kPanelRows * 4 >= kStreamedBytes;
 
   // Tokens [first, first + count) as `dots` reads them; their sums, where it wants some, go to `sums`.
   const auto with_sums = [&](const Dots* dots, int64_t first, int64_t count, std::byte* sums) {
