@@ -220,6 +220,7 @@ class TileUnit {
   using Floats = typename W::Floats;
   using Ints = typename W::Ints;
   static constexpr int64_t kRows = kAttentionTiles * kTileRows;
+  static constexpr int kPlanePieces = 4;  // in which a page's keys or values become bf16
 
   struct Pages {
     int64_t begin, end;  // of a step
@@ -323,10 +324,16 @@ class TileUnit {
     if constexpr (std::is_same_v<Work, ValueWork>) w.done_both = before.done_both;
   }
 
-  // Of `parts`, those that belong between pieces i and i + 1 of `pieces`.
-  static int64_t share(int64_t parts, int64_t i, int64_t pieces) {
-    return parts * (i + 1) / pieces - parts * i / pieces;
-  }
+  // How many of `parts` belong behind each of kPieces pieces of other work.
+  template <int kPieces>
+  struct Shares {
+    explicit Shares(int64_t parts) {
+      for (int i = 0; i < kPieces; ++i) {
+        of[i] = static_cast<int8_t>(parts * (i + 1) / kPieces - parts * i / kPieces);
+      }
+    }
+    int8_t of[kPieces];
+  };
 
   // The products of group g with the keys of kv head i of the unit.
   ScoreWork scores_of(int64_t g, int64_t i, const std::byte* keys, Pages pages) const {
@@ -353,12 +360,10 @@ class TileUnit {
     const int64_t first = *std::min_element(first_, first_ + size_), last = *std::max_element(last_, last_ + size_);
     ScoreWork scores;
     ValueWork values;
-    const auto score = [&](int64_t i, int64_t pieces) __attribute__((always_inline)) {
-      go_on(scores, share(3 * steps_, i, pieces));
-    };
-    const auto value = [&](int64_t i, int64_t pieces) __attribute__((always_inline)) {
-      go_on(values, share(3 * pairs, i, pieces));
-    };
+    const Shares<kPlanePieces> some_scores(3 * steps_), some_values(3 * pairs);
+    const Shares<kTileRows> few_scores(3 * steps_), few_values(3 * pairs);
+    const auto score = [&](int64_t i) __attribute__((always_inline)) { go_on(scores, some_scores.of[i]); };
+    const auto value = [&](int64_t i) __attribute__((always_inline)) { go_on(values, some_values.of[i]); };
     W::tiles_begin(kTileRows);
     for (int64_t step = first / kAttentionStep * kAttentionStep; step <= last; step += kAttentionStep) {
       const Pages range = pages_of(first, last, step);
@@ -368,10 +373,11 @@ class TileUnit {
         const std::byte *rows = plane(table[p], kv_head + i), *ahead = plane(table[p], planes + kv_head + i);
         int64_t bytes = bytes_;
         if (head_dim_ % 32 != 0) rows = ahead = whole_rows(rows, 0, kKvPageSize, bytes);
-        for (int64_t key = 0; key < kKvPageSize; key += 8) {
-          split_keys<W>(rows + key * bytes, bytes, 8, steps_, ahead + key * bytes,
+        constexpr int64_t kKeys = kKvPageSize / kPlanePieces;
+        for (int64_t key = 0; key < kKvPageSize; key += kKeys) {
+          split_keys<W>(rows + key * bytes, bytes, kKeys, steps_, ahead + key * bytes,
                         to + key / kTileRows * 2 * steps_ * kTileBytes + 64 * (key % kTileRows));
-          between(key / 8, 4);
+          between(key / kKeys);
         }
       };
       const auto take_values = [&](int64_t p, int64_t i, std::byte* to, const auto& between) {
@@ -381,9 +387,10 @@ class TileUnit {
         int64_t bytes = bytes_;
         if (step + further * kKvPageSize <= last) ahead = plane(table[further], kv_head + i);
         if (head_dim_ % 16 != 0 || from > 0 || end < kKvPageSize) rows = ahead = whole_rows(rows, from, end, bytes);
-        for (int64_t key = 0; key < kTileRows; key += 4) {
-          split_values<W>(rows + key * bytes, bytes, 4, tiles_, ahead + 2 * key * bytes, to + 64 * key);
-          between(key / 4, 4);
+        constexpr int64_t kKeys = kTileRows / kPlanePieces;
+        for (int64_t key = 0; key < kTileRows; key += kKeys) {
+          split_values<W>(rows + key * bytes, bytes, kKeys, tiles_, ahead + 2 * key * bytes, to + 64 * key);
+          between(key / kKeys);
         }
       };
 
@@ -399,9 +406,9 @@ class TileUnit {
           finish(scores);
           if (g + 1 < groups_) scores = scores_of(g + 1, 0, keys_at(seen(g + 1).begin), seen(g + 1));
           weigh(
-              g, step, seen(g), [&](int64_t i, int64_t pieces) __attribute__((always_inline)) {
-                score(i, pieces);
-                value(pieces - 1 - i, pieces);
+              g, step, seen(g), [&](int64_t i) __attribute__((always_inline)) {
+                go_on(scores, few_scores.of[i]);
+                go_on(values, few_values.of[kTileRows - 1 - i]);
               });
           finish(values);
           values = values_of(g, 0, values_at(seen(g).begin), seen(g));
@@ -419,7 +426,7 @@ class TileUnit {
         }
       }
       finish(scores);
-      weigh(0, step, range, [](int64_t, int64_t) {});
+      weigh(0, step, range, [](int64_t) {});
       W::tiles_begin(static_cast<int>(width));
       for (int64_t p = range.begin; p < range.end; ++p) {
         for (int64_t i = 0; i < heads; ++i) {
@@ -499,7 +506,7 @@ class TileUnit {
   }
 
   // Turns group g's scores of a step into weights, and corrects its sums where a score is far above those so far. Calls
-  // between(i, pieces) after piece i of each page.
+  // between(i) after piece i of kTileRows of each page.
   template <class Between>
   [[gnu::noinline]] void weigh(int64_t g, int64_t step, Pages pages, const Between& between) {
     float* const scores = scores_ + g % 2 * kAttentionStep * kTileRows;
@@ -548,7 +555,7 @@ class TileUnit {
             a, b, turned_ + 64 * j, [](Floats v) __attribute__((always_inline)) {
               return W::both(W::add(W::ints(v), W::set_ints(0x8000)), W::set_ints(static_cast<int32_t>(0xffff0000u)));
             });
-        between(j, kTileRows);
+        between(j);
       }
       std::byte* weights = weights_ + (g % 2 * kStepPages + p) * 2 * kTileBytes;
       W::turn(turned_, weights);
