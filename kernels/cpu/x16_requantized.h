@@ -38,11 +38,6 @@ inline __attribute__((always_inline)) typename W::Ints x16_scaled_bytes(typename
   return W::either(W::shift_right16(even, 8), W::both(odd, high_byte));
 }
 
-template <class W>
-inline __attribute__((always_inline)) typename W::Ints x16_twice(typename W::Ints v) {
-  return W::either(W::both(v, W::set(0xffff)), W::shift_left32(v, 16));
-}
-
 template <class W, X16Format F>
 void x16_requantize(const std::byte* panel, int64_t k, Range part, std::byte* scratch, int64_t panels) {
   using Ints = typename W::Ints;
@@ -125,11 +120,7 @@ inline float* x16_token_scales(std::byte* arranged, int64_t k) {  // [k / 256, r
 template <class W>
 void x16_arrange_256(const DotTokens& x, int64_t tokens, int64_t k, std::byte* arranged) {
   x16_arrange_codes<W>(x, tokens, k, arranged);
-  float* scales = x16_token_scales(arranged, k);
-  for (int64_t t = 0; t < tokens; ++t) {
-    for (int64_t b = 0; b < k / 256; ++b)
-      std::memcpy(scales + kTileTokens * b + t, x.rows + t * x.row_bytes + k + 32 * b, 4);
-  }
+  x16_arrange_scales(x, tokens, k, x16_token_scales(arranged, k));
 }
 
 // Tokens of q8a.

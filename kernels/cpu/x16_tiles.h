@@ -76,6 +76,14 @@ inline void x16_ask_codes(const std::byte* codes, int64_t part, int64_t parts) {
   }
 }
 
+// Scales for 256 k: float[k / 256][kTileTokens].
+inline void x16_arrange_scales(const DotTokens& x, int64_t tokens, int64_t k, float* to) {
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t b = 0; b < k / 256; ++b)
+      std::memcpy(to + kTileTokens * b + t, x.rows + t * x.row_bytes + k + 32 * b, 4);
+  }
+}
+
 // Behind the codes for plain formats.
 struct X16Factors {
   X16Factors(std::byte* arranged, int64_t k)
@@ -214,14 +222,17 @@ struct X16Blocks {
   float* factor;     // [d, dmin][16]
 };
 
+// The lower half of each lane in both.
+template <class W>
+inline __attribute__((always_inline)) typename W::Ints x16_twice(typename W::Ints v) {
+  return W::either(W::both(v, W::set(0xffff)), W::shift_left32(v, 16));
+}
+
 template <class W, X16Format F>
 void x16_unpack_blocks(const std::byte* panel, int64_t k, Range part, std::byte* scratch, int64_t panels) {
   using Ints = typename W::Ints;
   using To = X16Blocks<F>;
   const int64_t count = k / 256, first = part.begin / 256;
-  const auto twice = [](Ints v) __attribute__((always_inline)) {
-    return W::either(W::both(v, W::set(0xffff)), W::shift_left32(v, 16));
-  };
   for (int64_t b = first; b < part.end / 256; ++b) {
     const std::byte* block = panel + b * F.block_bytes();
     const std::byte* tail = panel + count * F.block_bytes() + b * F.tail_bytes();
@@ -233,8 +244,8 @@ void x16_unpack_blocks(const std::byte* panel, int64_t k, Range part, std::byte*
         const Ints one = x16_scale<W, F>(block, tail, 0, s * F.groups_per_sub() + g);
         constexpr int kUnits = 8 / F.groups_per_sub();
         if constexpr (To::kUnsigned) {
-          const Ints high = twice(To::kPieces == 2 ? W::shift_right32(one, To::kShift) : one);
-          const Ints low = twice(W::both(one, W::set((1 << To::kShift) - 1)));
+          const Ints high = x16_twice<W>(To::kPieces == 2 ? W::shift_right32(one, To::kShift) : one);
+          const Ints low = x16_twice<W>(W::both(one, W::set((1 << To::kShift) - 1)));
 #pragma GCC unroll 8
           for (int u = g * kUnits; u < (g + 1) * kUnits; ++u) {
             const Ints codes = x16_codes<W, F>(sub, 0, u);  // two of 16 bits at once: no product leaves its byte
@@ -243,7 +254,7 @@ void x16_unpack_blocks(const std::byte* panel, int64_t k, Range part, std::byte*
           }
         } else {
           const Ints zero = W::set(F.zero * 0x00010001), low_byte = W::set(0x00ff00ff), low_bits = W::set(0x003f003f);
-          const Ints scale = twice(one);
+          const Ints scale = x16_twice<W>(one);
 #pragma GCC unroll 8
           for (int u = g * kUnits; u < (g + 1) * kUnits; ++u) {
             const Ints codes = x16_codes<W, F>(sub, 0, u);
@@ -291,11 +302,7 @@ void x16_arrange_blocks(const DotTokens& x, int64_t tokens, int64_t k, std::byte
   const X16BlockFactors to(arranged, k);
   const typename W::Ints ones = W::set(0x00010001), upper = W::set(static_cast<int32_t>(0xffff0000u));
   const typename W::Floats one = W::floats(W::set(1));
-  for (int64_t t = 0; t < tokens; ++t) {
-    for (int64_t b = 0; b < k / 256; ++b) {
-      std::memcpy(to.scale + kTileTokens * b + t, x.rows + t * x.row_bytes + k + 32 * b, 4);
-    }
-  }
+  x16_arrange_scales(x, tokens, k, to.scale);
   for (int64_t b = 0; b < k / 256; ++b) {
     for (int64_t t = 0; t < tokens; ++t) {
       const std::byte* of_16 = x.rows + t * x.row_bytes + k + k / 8 + 32 * b;
