@@ -1,5 +1,3 @@
-#include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -39,13 +37,17 @@ void norm_row(const float* x, const float* w, int64_t size, double eps, float* y
 
 // Of `count` values, a multiple of 32; NaN is above infinity.
 float largest_of(const float* x, int64_t count) {
-  uint32_t largest = 0;
+  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+  __m256i largest[4] = {};
   for (int64_t k = 0; k < count; k += kQ8aGroup) {
-    __m256 v[4];
-    for (int i = 0; i < 4; ++i) v[i] = _mm256_loadu_ps(x + k + 8 * i);
-    largest = std::max(largest, std::bit_cast<uint32_t>(largest_magnitude(v)));
+    for (int i = 0; i < 4; ++i) {
+      const __m256i v = _mm256_castps_si256(_mm256_loadu_ps(x + k + 8 * i));
+      largest[i] = _mm256_max_epi32(largest[i], _mm256_and_si256(v, magnitude));
+    }
   }
-  return std::bit_cast<float>(largest);
+  __m256 of_all[4];
+  for (int i = 0; i < 4; ++i) of_all[i] = _mm256_castsi256_ps(largest[i]);
+  return largest_magnitude(of_all);
 }
 
 // To the bit as kernels/quant/q8a.h says.
@@ -62,10 +64,11 @@ void quantize_row(DType dtype, const float* x, int64_t size, std::byte* row) {
       scale = largest / 127, inverse = 127 / largest;
     }
     for (int64_t k = first; k < first + block; k += kQ8aGroup) {
-      __m256i code[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
-                         _mm256_setzero_si256()};
-      for (int i = 0; inverse != 0 && i < 4; ++i) {
-        code[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + k + 8 * i), _mm256_set1_ps(inverse)));
+      __m256i code[4] = {};
+      if (inverse != 0) {
+        for (int i = 0; i < 4; ++i) {
+          code[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + k + 8 * i), _mm256_set1_ps(inverse)));
+        }
       }
       const int64_t group = k / kQ8aGroup;
       scales[group] = scale;
