@@ -16,8 +16,9 @@
  * Threads. Every function may be called from any thread. Calls on one model and its sessions run one after another; a
  * pointer that such a call returns is valid as long as its documentation says. Two models are independent.
  *
- * Results. Logits do not depend on how a text is cut into calls, on which sessions share a step, or on the number of
- * threads.
+ * Results. Logits do not depend on the number of threads, nor, with llrt_open_params.deterministic, on how a text is
+ * cut into calls and on which sessions share a step. Without it that holds too but for level amx, where steps of 64
+ * tokens and more round quantized weights anew.
  *
  * Versions. Parameter structs begin with their size as the caller was compiled; an older caller gets defaults for
  * members it does not know, a newer caller gets LLRT_UNSUPPORTED if a member that this library does not know is not
@@ -149,7 +150,8 @@ LLRT_API llrt_status llrt_session_truncate(llrt_session* session, size_t length)
 LLRT_API llrt_status llrt_session_reset(llrt_session* session);
 
 /* Appends `count` >= 1 tokens and computes the logits that follow the last. May be called again and again; one call of
- * many tokens and many calls of few give the same bits. A full context or KV pool is LLRT_OUT_OF_MEMORY. */
+ * many tokens and many calls of few give the same bits (see Results). A full context or KV pool is
+ * LLRT_OUT_OF_MEMORY. */
 LLRT_API llrt_status llrt_session_prefill(llrt_session* session, const int32_t* tokens, size_t count);
 /* The same, writing the logits that follow each of the tokens: f32 [count, vocab_size]. `capacity`: floats at `logits`.
  */

@@ -47,7 +47,7 @@ class Engine {
 
   // Does all the work or none of it: an error leaves every sequence as it was. Items are served in order, as many to a
   // step as the largest program holds; longer ones go on in the next step. What a token's logits are does not depend on
-  // that.
+  // that where the device is deterministic.
   //   kUsage         no tokens, a token outside the vocabulary, a sequence twice
   //   kOutOfMemory   the context is full (--ctx-size) or the pool is (--ctx-size, --max-batch)
   Status run(std::span<const Work> work, const LogitsSink& sink);
