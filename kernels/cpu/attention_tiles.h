@@ -25,8 +25,9 @@
 //
 // Words W of a level, 16 lanes:
 //   Floats, Ints, Mask            registers; of lanes
-//   load(p), store(p, v), stream(p, v) past the caches, p aligned to 64, streams_end() after those, set(f), zeros(),
-//   add(a, b), sub(a, b), mul(a, b), div(a, b), fma(a, b, c) max(a, b)                     b where either is NaN
+//   load(p), store(p, v), set(f), zeros(), add(a, b), sub(a, b), mul(a, b), div(a, b), fma(a, b, c)
+//   max(a, b)                     b where either is NaN
+//   stream(p, v), streams_end()   stores past the caches, p aligned to 64; after the last of them
 //   load_ints(p), store(p, v), set_ints(i), add(a, b), both(a, b), either(a, b), left<n>(v), right<n>(v)
 //   ints(v), floats(v)            the bits
 //   halves(p)                     16 f16 as floats
@@ -168,6 +169,8 @@ class TileUnit {
         turned_(weights_ + 2 * 2 * kStepPages * kTileBytes),
         streamed_(y_.dim(0) * y_.row_bytes / call.threads >= kStreamedBytes && head_dim_ % kTileRows == 0 &&
                   reinterpret_cast<uintptr_t>(y_.data) % 64 == 0 && y_.row_bytes % 64 == 0) {}
+
+  bool streamed() const { return streamed_; }  // whether outputs are written past the caches
 
   // Adds query rows of one token, heads [head, head + count), which see positions [first, last].
   void add_token(int64_t token, int64_t head, int64_t count, int64_t first, int64_t last) {
@@ -660,7 +663,7 @@ void tile_attention_of(const KernelCall& call) {
   };
   TileUnit<W> work(call);
   attention_units(call, {kMost, kTileRows, kAttentionTiles}, block_of, work);
-  W::streams_end();
+  if (work.streamed()) W::streams_end();
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
-// Panels of kX16 (kernels/quant/layouts.h) times q8a tokens for levels with a four-byte dot product (VNNI) and, from
-// 16 tokens on, int8 tiles (AMX): written once over the words of a level, instantiated for each format. Include only
-// from kernels/cpu/LEVEL/ and from tests, once a file; everything has internal linkage.
+// Panels of kX16 (kernels/quant/layouts.h) times q8a tokens for levels with a four-byte dot product (VNNI): written
+// once over the words of a level, instantiated for each format. From 16 tokens on levels with int8 tiles (AMX) have
+// x16_tiles.h and x16_requantized.h over the same words; x16_dots.h makes a level's table of all. Include only from
+// kernels/cpu/LEVEL/ and from tests, once a file; everything has internal linkage.
 //
 // Words W of a level (kernels/cpu/avx512/words.h; in plain C++ kernels/cpu/plain_words_test.h):
 //   kLanes                        32-bit lanes of a register, 8 or 16: a row of the panel each
@@ -38,17 +39,19 @@
 //   tile_products(x, w, out, between)   eight of them: x[4][kTileTokens][2][32], w[8][8][16][4], out
 //                                 int32[8][16][16]; calls between(i), i < 8, after each
 //   block_products<Blocks, tiles>(x, x_sums, w, w_mins, before, out, between)
-//                                 with X16Blocks' pieces and signs, tiles of 64 k: sums[i][p][t][r] = sum over j < 256
-//                                 of x[j / 64][i][t][j % 64] * w[j / 64][p][j % 64 / 4][r][j % 4], p < pieces, and
-//                                 for formats with minima, in f32, sums[i][pieces][t][r] = sum over j < 32 of
-//                                 x_sums[i][t][j] * w_mins[j / 2][r][j % 2], bf16, rows of x_sums kSumBytes apart: all
-//                                 exact. Those of codes stay with the tile unit and those of minima go to `out`, int32
-//                                 or f32 [tiles][kSums][16][16]. What codes left there before goes to `before` at
-//                                 first; then between(i), i < 4 * pieces * tiles, is called after each product
+//                                 with pieces and signs of Blocks (X16Blocks, X16RequantizedPanels), tiles of 64 k:
+//                                 sums[i][p][t][r] = sum over j < 256 of x[j / 64][i][t][j % 64] * w[j / 64][p][j % 64
+//                                 / 4][r][j % 4], p < pieces, the first two dimensions of w kStepBytes and kPieceBytes
+//                                 apart, and for formats with minima, in f32, sums[i][pieces][t][r] = sum over j < 32
+//                                 of x_sums[i][t][j] * w_mins[j / 2][r][j % 2], bf16, rows of x_sums kSumBytes apart:
+//                                 all exact. Those of codes stay with the tile unit and those of minima go to `out`,
+//                                 int32 or f32 [tiles][kSums][16][16]. What codes left there before goes to `before` at
+//                                 first; then between(i), i < 4 * pieces * tiles as an integral_constant, is called
+//                                 after each product. Without minima x_sums, w_mins and `out` are not used
 //   block_end<Blocks, tiles>(out) sums of codes of the last block go to `out`
 //
-// Every level gives the same bits: sums over a block are exact integers, and everything after that is done lane by lane
-// in the order of add_plain and add_block (kernels/cpu/avx2/linear_x16.h).
+// Every level gives the same bits, but for requantized weights: sums over a block are exact integers, and everything
+// after that is done lane by lane in the order of add_plain and add_block (kernels/cpu/avx2/linear_x16.h).
 #pragma once
 
 #include <algorithm>

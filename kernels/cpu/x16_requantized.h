@@ -154,7 +154,7 @@ void x16_arrange_32(const DotTokens& x, int64_t tokens, int64_t k, std::byte* ar
   }
 }
 
-// What x16_block_tiles_of knows of its formats, of kPanels panels side by side.
+// kPanels panels side by side, as block_products knows pieces of one.
 template <int kPanels>
 struct X16RequantizedPanels {
   static constexpr bool kUnsigned = false;

@@ -17,6 +17,9 @@ namespace {
     _tile_dpbssd(sums, x, w);           \
   }
 
+template <int i>
+constexpr std::integral_constant<int, i> kNth = {};
+
 struct AmxWords : Avx512Words {
   // Tiles 0-3 hold sums, 4 and 5 tokens, 6 and 7 weights.
   static void tiles_begin(int k) {
@@ -64,19 +67,19 @@ struct AmxWords : Avx512Words {
       memory_is_written(x);
       between(g);
     };
-    one(std::integral_constant<int, 0>(), 0);
-    one(std::integral_constant<int, 1>(), 1);
-    one(std::integral_constant<int, 2>(), 2);
+    one(kNth<0>, 0);
+    one(kNth<1>, 1);
+    one(kNth<2>, 2);
     _tile_stored(0, out, 64);
-    one(std::integral_constant<int, 3>(), 3);
+    one(kNth<3>, 3);
     _tile_stored(1, out + 256, 64);
-    one(std::integral_constant<int, 0>(), 4);
+    one(kNth<0>, 4);
     _tile_stored(2, out + 2 * 256, 64);
-    one(std::integral_constant<int, 1>(), 5);
+    one(kNth<1>, 5);
     _tile_stored(3, out + 3 * 256, 64);
-    one(std::integral_constant<int, 2>(), 6);
+    one(kNth<2>, 6);
     _tile_stored(0, out + 4 * 256, 64);
-    one(std::integral_constant<int, 3>(), 7);
+    one(kNth<3>, 7);
     _tile_stored(1, out + 5 * 256, 64);
     _tile_stored(2, out + 6 * 256, 64);
     _tile_stored(3, out + 7 * 256, 64);
@@ -97,7 +100,6 @@ struct AmxWords : Avx512Words {
       between(product);
       memory_is_written(x);
     };
-    const auto product = []<int kProduct>() { return std::integral_constant<int, kProduct>(); };
     memory_is_written(x);
     if constexpr (kMins) {
       _tile_stream_loadd(6, w_mins, 64);
@@ -123,48 +125,48 @@ struct AmxWords : Avx512Words {
       _tile_stored(2, before + kSums * kTile, 64);
       _tile_zero(2);
       LLCUDA_TILE_PRODUCT(2, 5, 6);
-      after(product.template operator()<0>());
+      after(kNth<0>);
       if constexpr (kPieces == 2) {
         _tile_stored(3, before + (kSums + 1) * kTile, 64);
         _tile_zero(3);
         LLCUDA_TILE_PRODUCT(3, 5, 7);
-        after(product.template operator()<1>());
+        after(kNth<1>);
       }
     }
     if constexpr (kMins) _tile_stored(0, out + kPieces * kTile, 64);
     _tile_zero(0);
     LLCUDA_TILE_PRODUCT(0, 4, 6);
-    after(product.template operator()<kFirst>());
+    after(kNth<kFirst>);
     if constexpr (kMins && kTiles == 2) _tile_stored(1, out + (kSums + kPieces) * kTile, 64);
     if constexpr (kPieces == 2) {
       _tile_zero(1);
       LLCUDA_TILE_PRODUCT(1, 4, 7);
-      after(product.template operator()<kFirst + 1>());
+      after(kNth<kFirst + 1>);
     }
     const auto step = [&]<int kOf>(std::integral_constant<int, kOf>) __attribute__((always_inline)) {
       const std::byte* weights = w + kOf * Blocks::kStepBytes;
       _tile_stream_loadd(6, weights, 64);
       _tile_loadd(4, x + kOf * 64 * kTileTokens, 64);
       LLCUDA_TILE_PRODUCT(0, 4, 6);
-      after(product.template operator()<kOf * kStep>());
+      after(kNth<kOf * kStep>);
       if constexpr (kPieces == 2) {
         _tile_stream_loadd(7, weights + Blocks::kPieceBytes, 64);
         LLCUDA_TILE_PRODUCT(1, 4, 7);
-        after(product.template operator()<kOf * kStep + 1>());
+        after(kNth<kOf * kStep + 1>);
       }
       if constexpr (kTiles == 2) {
         _tile_loadd(5, x + kOf * 64 * kTileTokens + 1024, 64);
         LLCUDA_TILE_PRODUCT(2, 5, 6);
-        after(product.template operator()<kOf * kStep + kPieces>());
+        after(kNth<kOf * kStep + kPieces>);
         if constexpr (kPieces == 2) {
           LLCUDA_TILE_PRODUCT(3, 5, 7);
-          after(product.template operator()<kOf * kStep + 3>());
+          after(kNth<kOf * kStep + 3>);
         }
       }
     };
-    step(std::integral_constant<int, 1>());
-    step(std::integral_constant<int, 2>());
-    step(std::integral_constant<int, 3>());
+    step(kNth<1>);
+    step(kNth<2>);
+    step(kNth<3>);
   }
 
   template <class Blocks, int kTiles>

@@ -83,7 +83,7 @@ struct Dots {
   ManyFn many = nullptr;   // null: the level has none
   SumsFn sums = nullptr;   // null: the products do not read DotTokens::sums
   Tiles exact = {};        // the bits of the others
-  Tiles requantized = {};  // faster and less exact (kernels/cpu/x16_requantized.h), or again the exact ones
+  Tiles requantized = {};  // faster and less exact (kernels/cpu/x16_requantized.h)
 };
 
 // Null when the dtype is none of theirs.
