@@ -11,8 +11,9 @@ from browser import Browser
 from serving import Server, compile_served
 
 ALT, CTRL, SHIFT = 1, 2, 8
-# Answers given to the page in place of the server's: `answers` holds lists of pieces, or {status, body}. Requests for
-# answers are kept in `asked`; `more` is added to those that go to the server.
+# Answers given to the page in place of the server's: `answers` holds lists of pieces, or {status, body}; at a piece
+# "wait" the answer stops until release() is called. Requests for answers are kept in `asked`; `more` is added to those
+# that go to the server.
 FAKE = """
 window.asked = []; window.answers = []; window.more = {};
 const real = window.fetch.bind(window);
@@ -23,11 +24,12 @@ window.fetch = async (path, options) => {
   const answer = answers.shift();
   if (answer === undefined) return real(path, {...options, body: JSON.stringify({...body, ...more})});
   if (!Array.isArray(answer)) return new Response(answer.body, {status: answer.status, headers: answer.headers ?? {}});
-  const chunks = answer.map((piece) => typeof piece === "string" ? {choices: [{index: 0, delta: {content: piece}, finish_reason: null}]} : piece);
-  const lines = [...chunks.map((c) => `data: ${JSON.stringify(c)}\\r\\n\\r\\n`), ": a comment\\n\\n", "data: [DONE]\\n\\n"];
+  const chunks = answer.map((piece) => typeof piece === "string" && piece !== "wait" ? {choices: [{index: 0, delta: {content: piece}, finish_reason: null}]} : piece);
+  const lines = [...chunks.map((c) => c === "wait" ? c : `data: ${JSON.stringify(c)}\\r\\n\\r\\n`), ": a comment\\n\\n", "data: [DONE]\\n\\n"];
   return new Response(new ReadableStream({
     async pull(controller) {
       await new Promise((resolve) => setTimeout(resolve, 3));
+      if (lines[0] === "wait") await new Promise((resolve) => { window.release = resolve; lines.shift(); });
       if (lines.length === 0) return controller.close();
       controller.enqueue(new TextEncoder().encode(lines.shift()));
     }}), {status: 200});
@@ -44,7 +46,7 @@ def setUpModule():
         raise unittest.SkipTest("no chromium here (Debian: chromium)")
     FOLDER = pathlib.Path(tempfile.mkdtemp(prefix="llcuda-page-"))
     unittest.addModuleCleanup(shutil.rmtree, FOLDER, True)
-    SERVER = Server(compile_served(FOLDER), "-t", 1)
+    SERVER = Server(compile_served(FOLDER), "-t", 1, "--isa", "scalar")  # answers that a person can stop
     unittest.addModuleCleanup(SERVER.stop)
 
 
@@ -90,15 +92,21 @@ class Page(unittest.TestCase):
 
 
 class Chatting(Page):
-    def test_answers_stream_and_are_the_servers(self):
+    def test_answers_are_shown_while_they_are_written(self):
+        b = self.browser
+        self.send("In parts", ["one", "wait", " two", "wait", " three"], wait=False)
+        for text in ("one", "one two"):
+            b.wait(f"{LAST}?.querySelector('.markdown').textContent.trim() === '{text}' && window.release !== undefined")
+            self.assertFalse(b.run(DONE))
+            b.run("(() => { const go = release; release = undefined; go(); })()")
+        b.wait(DONE)
+        self.assertEqual(b.run(f"{TEXT}.trim()"), "one two three")
+
+    def test_answers_are_the_servers(self):
         b = self.browser
         self.settings(temperature=0, max_tokens=60)
         b.run("more = {ignore_eos: true}")
-        self.send("In the beginning", wait=False)
-        lengths = {b.wait(f"{LAST}?.querySelector('.markdown').textContent.length")}
-        while not b.run(DONE):
-            lengths.add(b.run(f"{TEXT}.length"))
-        self.assertGreater(len(lengths), 3, "the answer did not come in parts")
+        self.send("In the beginning")
         want = SERVER.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "In the beginning"}], "temperature": 0,
                                                      "max_tokens": 60, "ignore_eos": True})[2]["choices"][0]["message"]["content"]
         self.assertEqual(b.run("(async () => { const s = await import('/web/store.js'); const c = s.load(s.list()[0].id); return s.branch(c).at(-1).content; })()"), want)
