@@ -1,13 +1,34 @@
 #include "kernels/rope.h"
 
-#include <cmath>
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/cpu/avx2/avx2.h"
 #include "kernels/cpu/avx2/kv_rows.h"
+#include "kernels/cpu/avx2/sincos.h"
 
 namespace ll::avx2 {
 namespace {
+
+// rope_factors, four pairs at a time.
+void factors_of(int32_t position, const float* inv_freq, int64_t pairs, double mscale, float* c, float* s) {
+  const __m128 at = _mm_set1_ps(static_cast<float>(position)), scale = _mm_set1_ps(static_cast<float>(mscale));
+  for (int64_t i = 0; i < pairs; i += 4) {
+    float part[4] = {};
+    const int64_t count = std::min<int64_t>(4, pairs - i);
+    std::memcpy(part, inv_freq + i, static_cast<size_t>(4 * count));
+    const __m256d angle = _mm256_cvtps_pd(_mm_mul_ps(at, _mm_loadu_ps(part)));
+    const __m256d size = _mm256_andnot_pd(_mm256_set1_pd(-0.0), angle);
+    if (_mm256_movemask_pd(_mm256_cmp_pd(size, _mm256_set1_pd(kMostSincos), _CMP_NLE_UQ)) != 0) {
+      rope_factors(position, inv_freq + i, count, mscale, c + i, s + i);
+      continue;
+    }
+    __m256d sin, cos;
+    sincos(angle, sin, cos);
+    _mm_storeu_ps(c + i, _mm_mul_ps(_mm256_cvtpd_ps(cos), scale));  // c and s are padded to 64 bytes
+    _mm_storeu_ps(s + i, _mm_mul_ps(_mm256_cvtpd_ps(sin), scale));
+  }
+}
 
 // y0 = fma(x0, c, -(x1 s)), y1 = fma(x1, c, x0 s). y may be x.
 void rotate_half(const float* x, const float* c, const float* s, int64_t pairs, float* y) {
@@ -44,7 +65,7 @@ struct Rotation {
         c(reinterpret_cast<float*>(call.scratch.data())),
         s(c + rope_factor_stride(pairs)) {}
 
-  void move_to(int32_t position) const { rope_factors(position, inv_freq, pairs, mscale, c, s); }
+  void move_to(int32_t position) const { factors_of(position, inv_freq, pairs, mscale, c, s); }
   void rotate(const float* x, int64_t head_dim, float* y) const {
     if (interleaved) {
       rotate_interleaved(x, c, s, pairs, y);
