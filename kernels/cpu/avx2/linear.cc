@@ -1,6 +1,7 @@
-// The linear family of every SIMD level. Work is divided by panels of 16 weight rows; each panel meets a chunk of
-// tokens while both are in the cache.
+// The linear family of every SIMD level. Work is divided by panels of 16 weight rows or by tokens; each panel meets a
+// chunk of tokens while both are in the cache.
 #include <algorithm>
+#include <array>
 #include <bit>
 
 #include "kernels/cpu/avx2/activate.h"
@@ -62,7 +63,8 @@ constexpr int64_t kAhead = 32768, kMostAhead = 32;
 // kSidePanels panels side by side, each nearer still.
 constexpr int64_t kAheadOnIntel = 2560, kSideAhead = 1024;
 bool is_intel() { return __builtin_cpu_is("intel") != 0; }
-constexpr int64_t kMany = 8;  // tokens for which what ManyFn makes ready pays
+constexpr int64_t kLeastSharedTokens = 64;  // for each thread
+constexpr int64_t kMany = 8;                // tokens for which what ManyFn makes ready pays
 
 // Tokens of the next step when `left` are left.
 int64_t step_of(const Dots& dots, int64_t left) {
@@ -128,6 +130,29 @@ const Dots* x16_dots(DType dtype) {
   return dots != nullptr ? dots : grouped_x16_dots(dtype);
 }
 
+// Whether threads take tokens and all panels, instead of panels and all tokens. Each then unpacks all weights, but
+// reads tokens that it wrote itself as a rule, and what reads the outputs finds its own: lines that another core wrote
+// come at a tenth of the rate of lines of its own.
+bool shares_tokens(const KernelCall& call, const LinearRoles& roles) {
+  const TensorView& x = call.in[0];
+  int64_t rows = 0;
+  for (size_t i = 1; i <= roles.weights; ++i) rows += call.in[i].dim(0);
+  return x.dim(0) >= kLeastSharedTokens * call.threads && rows * x.last() <= x.dim(0) * (x.last() + 2 * rows);
+}
+
+// What linear_of does, all of it where `call` has one thread.
+struct LinearShare {
+  const KernelCall& call;
+  LinearForm form;
+  LinearRoles roles;
+  DotsOf x16;
+  const Bf16Tiles* bf16;
+  GatedSiluFn gated_silu;
+  bool requantized;  // tokens in tiles
+
+  void run() const;
+};
+
 }  // namespace
 
 void linear(const KernelCall& call, LinearForm form) { linear_of(call, form, x16_dots); }
@@ -135,9 +160,31 @@ void linear(const KernelCall& call, LinearForm form) { linear_of(call, form, x16
 }  // namespace avx2
 
 void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Tiles* bf16, GatedSiluFn gated_silu) {
-  using namespace avx2;  // NOLINT(google-build-using-namespace)
-  const TensorView &x = call.in[0], &y = call.out[0];
   const LinearRoles roles = linear_roles(form, call.in.size(), call.attrs);
+  const int64_t tokens = call.in[0].dim(0);
+  const bool requantized = !call.deterministic && tokens / 16 * 16 >= kRequantizedTokens;
+  if (call.threads == 1 || !avx2::shares_tokens(call, roles)) {
+    return avx2::LinearShare{call, form, roles, x16, bf16, gated_silu, requantized}.run();
+  }
+  const Range range = split(tokens, kTileTokens, call.thread, call.threads);
+  if (range.begin == range.end) return;
+  const auto rows = [range](const TensorView& of) {
+    TensorView part = of;
+    part.data += range.begin * of.row_bytes;
+    part.dims[0] = range.end - range.begin;
+    return part;
+  };
+  std::array<TensorView, 2 + 2 * kMaxParts> in;
+  std::copy(call.in.begin(), call.in.end(), in.begin());
+  in[0] = rows(call.in[0]);
+  if (roles.residual > 0) in[roles.residual] = rows(call.in[roles.residual]);
+  const TensorView out = rows(call.out[0]);
+  const KernelCall part = {{in.data(), call.in.size()}, {&out, 1}, call.attrs, 0, 1, call.scratch, call.deterministic};
+  avx2::LinearShare{part, form, roles, x16, bf16, gated_silu, requantized}.run();
+}
+
+void avx2::LinearShare::run() const {
+  const TensorView &x = call.in[0], &y = call.out[0];
   // Weights laid out for a GPU have no SIMD kernel: no CPU plan of ours has them, but check accepts them.
   for (size_t i = 1; i <= roles.weights; ++i) {
     if (call.in[i].layout == Layout::kTile8) return ref::linear(call, form);
@@ -226,7 +273,6 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   const auto* const first_weight = call.in.data() + 1;
   const bool tiled = std::all_of(first_weight, first_weight + roles.weights, has_tiles);
   const int64_t in_tiles = tiled ? x.dim(0) / 16 * 16 : 0;  // tokens
-  const bool requantized = !call.deterministic && in_tiles >= kRequantizedTokens;
 
   // Panels' outputs begin at multiples of 32 bytes. A residual's lines are in the cache anyway.
   bool aligned = reinterpret_cast<uintptr_t>(y.data) % 32 == 0 && y.row_bytes % 32 == 0;
