@@ -16,4 +16,9 @@ void kv_write(const KernelCall& call);
 void rope_kv_write(const KernelCall& call);
 void attention(const KernelCall& call);
 
+// y[d] = x[d] / sqrt(mean(x^2) + eps) * w[d].
+void norm_row(const float* x, const float* w, int64_t size, double eps, float* y);
+// The bits of q8a_quantize_part (kernels/quant/q8a.h).
+void quantize_part(DType dtype, const float* x, int64_t first, int64_t count, int64_t size, std::byte* row);
+
 }  // namespace ll::avx2

@@ -8,6 +8,23 @@
 namespace ll::avx2 {
 namespace {
 
+// Of `count` values, a multiple of 32; NaN is above infinity.
+float largest_of(const float* x, int64_t count) {
+  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+  __m256i largest[4] = {};
+  for (int64_t k = 0; k < count; k += kQ8aGroup) {
+    for (int i = 0; i < 4; ++i) {
+      const __m256i v = _mm256_castps_si256(_mm256_loadu_ps(x + k + 8 * i));
+      largest[i] = _mm256_max_epi32(largest[i], _mm256_and_si256(v, magnitude));
+    }
+  }
+  __m256 of_all[4];
+  for (int i = 0; i < 4; ++i) of_all[i] = _mm256_castsi256_ps(largest[i]);
+  return largest_magnitude(of_all);
+}
+
+}  // namespace
+
 // Sums squares in 4 x 8 lanes of f32, then (0+1)+(2+3), then the lanes: at most size / 32 + 6 roundings deep.
 void norm_row(const float* x, const float* w, int64_t size, double eps, float* y) {
   __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
@@ -35,35 +52,20 @@ void norm_row(const float* x, const float* w, int64_t size, double eps, float* y
   }
 }
 
-// Of `count` values, a multiple of 32; NaN is above infinity.
-float largest_of(const float* x, int64_t count) {
-  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
-  __m256i largest[4] = {};
-  for (int64_t k = 0; k < count; k += kQ8aGroup) {
-    for (int i = 0; i < 4; ++i) {
-      const __m256i v = _mm256_castps_si256(_mm256_loadu_ps(x + k + 8 * i));
-      largest[i] = _mm256_max_epi32(largest[i], _mm256_and_si256(v, magnitude));
-    }
-  }
-  __m256 of_all[4];
-  for (int i = 0; i < 4; ++i) of_all[i] = _mm256_castsi256_ps(largest[i]);
-  return largest_magnitude(of_all);
-}
-
-// To the bit as kernels/quant/q8a.h says.
-void quantize_row(DType dtype, const float* x, int64_t size, std::byte* row) {
-  auto* scales = reinterpret_cast<float*>(row + size);
-  auto* sums = reinterpret_cast<int16_t*>(row + size + size / kQ8aGroup * 4);
+void quantize_part(DType dtype, const float* x, int64_t first, int64_t count, int64_t size, std::byte* row) {
+  std::byte* const codes = row + first;
+  auto* scales = reinterpret_cast<float*>(row + size) + first / kQ8aGroup;
+  auto* sums = reinterpret_cast<int16_t*>(row + size + size / kQ8aGroup * 4) + first / 16;
   const int64_t block = q8a_block(dtype);
-  for (int64_t first = 0; first < size; first += block) {
-    const float largest = largest_of(x + first, block);
+  for (int64_t begin = 0; begin < count; begin += block) {
+    const float largest = largest_of(x + begin, block);
     float scale = 0, inverse = 0;  // 0: all codes are 0
     if (!(largest < std::numeric_limits<float>::infinity())) {
       scale = std::numeric_limits<float>::quiet_NaN();
     } else if (largest >= kQ8aSmallest) {
       scale = largest / 127, inverse = 127 / largest;
     }
-    for (int64_t k = first; k < first + block; k += kQ8aGroup) {
+    for (int64_t k = begin; k < begin + block; k += kQ8aGroup) {
       __m256i code[4] = {};
       if (inverse != 0) {
         for (int i = 0; i < 4; ++i) {
@@ -72,7 +74,7 @@ void quantize_row(DType dtype, const float* x, int64_t size, std::byte* row) {
       }
       const int64_t group = k / kQ8aGroup;
       scales[group] = scale;
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + k), pack_codes(code));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + k), pack_codes(code));
       const __m256i pairs = _mm256_hadd_epi32(_mm256_add_epi32(code[0], code[1]), _mm256_add_epi32(code[2], code[3]));
       const __m256i fours = _mm256_hadd_epi32(pairs, pairs);
       const __m128i both = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
@@ -81,8 +83,6 @@ void quantize_row(DType dtype, const float* x, int64_t size, std::byte* row) {
     }
   }
 }
-
-}  // namespace
 
 void rms_norm(const KernelCall& call) {
   const TensorView &x = call.in[0], &y = call.out[0];
@@ -96,7 +96,7 @@ void quantize(const KernelCall& call) {
   const TensorView &x = call.in[0], &y = call.out[0];
   const Range rows = split(x.dim(0), 1, call.thread, call.threads);
   for (int64_t t = rows.begin; t < rows.end; ++t) {
-    quantize_row(y.dtype, x.row<float>(t), x.last(), y.row<std::byte>(t));
+    quantize_part(y.dtype, x.row<float>(t), 0, x.last(), x.last(), y.row<std::byte>(t));
   }
 }
 
@@ -108,7 +108,7 @@ void norm_quantize(const KernelCall& call) {
   const Range rows = split(x.dim(0), 1, call.thread, call.threads);
   for (int64_t t = rows.begin; t < rows.end; ++t) {
     norm_row(x.row<float>(t), w, x.last(), eps, normed);
-    quantize_row(y.dtype, normed, x.last(), y.row<std::byte>(t));
+    quantize_part(y.dtype, normed, 0, x.last(), x.last(), y.row<std::byte>(t));
   }
 }
 
