@@ -63,8 +63,7 @@ constexpr int64_t kAhead = 32768, kMostAhead = 32;
 // kSidePanels panels side by side, each nearer still.
 constexpr int64_t kAheadOnIntel = 2560, kSideAhead = 1024;
 bool is_intel() { return __builtin_cpu_is("intel") != 0; }
-constexpr int64_t kLeastSharedTokens = 64;  // for each thread
-constexpr int64_t kMany = 8;                // tokens for which what ManyFn makes ready pays
+constexpr int64_t kMany = 8;  // tokens for which what ManyFn makes ready pays
 
 // Tokens of the next step when `left` are left.
 int64_t step_of(const Dots& dots, int64_t left) {
@@ -130,17 +129,32 @@ const Dots* x16_dots(DType dtype) {
   return dots != nullptr ? dots : grouped_x16_dots(dtype);
 }
 
-// Whether threads take tokens and all panels, instead of panels and all tokens. Each then unpacks all weights, but
-// reads tokens that it wrote itself as a rule, and what reads the outputs finds its own: lines that another core wrote
-// come at a tenth of the rate of lines of its own.
-bool shares_tokens(const KernelCall& call, const LinearRoles& roles) {
-  const TensorView& x = call.in[0];
-  int64_t rows = 0;
-  for (size_t i = 1; i <= roles.weights; ++i) rows += call.in[i].dim(0);
-  return x.dim(0) >= kLeastSharedTokens * call.threads && rows * x.last() <= x.dim(0) * (x.last() + 2 * rows);
+// Threads are `groups` groups: a group takes tokens of its own, a thread of it panels of its own. Few panels a thread
+// unpack few weights; few tokens are arranged fast, and with one thread a group it reads tokens that it wrote itself as
+// a rule, and so do readers of the outputs: lines that another core wrote come at a tenth of the rate of its own.
+//
+// The time of one thread, in that of a panel's product with one token and one k, as seen on tiles (docs/kernels.md):
+// unpacking a panel is as much as 145 tokens, arranging a token as nine panels, an output that others read as 360 k.
+int64_t share_cost(int64_t tokens, int64_t panels, int64_t k, int64_t groups, int64_t threads) {
+  constexpr int64_t kUnpack = 145, kArrange = 9, kForeign = 360;
+  const auto up = [](int64_t n, int64_t by) { return (n + by - 1) / by; };
+  tokens = up(up(tokens, groups), kTileTokens) * kTileTokens;
+  panels = up(panels, threads / groups);
+  const int64_t foreign = groups < threads ? kForeign : 0;
+  return k * (tokens * (panels + kArrange) + panels * kUnpack) + foreign * tokens * panels;
 }
 
-// What linear_of does, all of it where `call` has one thread.
+int64_t token_groups(int64_t tokens, int64_t panels, int64_t k, int64_t threads) {
+  constexpr int64_t kLeastTokens = 64;  // of a group
+  int64_t best = 1;
+  for (int64_t groups = 2; groups <= threads && tokens >= kLeastTokens * groups; ++groups) {
+    const auto cost = [&](int64_t n) { return share_cost(tokens, panels, k, n, threads); };
+    if (threads % groups == 0 && cost(groups) < cost(best)) best = groups;
+  }
+  return best;
+}
+
+// linear_of for a group's tokens: a thread's panels are those of `call`.
 struct LinearShare {
   const KernelCall& call;
   LinearForm form;
@@ -160,13 +174,17 @@ void linear(const KernelCall& call, LinearForm form) { linear_of(call, form, x16
 }  // namespace avx2
 
 void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Tiles* bf16, GatedSiluFn gated_silu) {
+  using namespace avx2;  // NOLINT(google-build-using-namespace)
   const LinearRoles roles = linear_roles(form, call.in.size(), call.attrs);
-  const int64_t tokens = call.in[0].dim(0);
-  const bool requantized = !call.deterministic && tokens / 16 * 16 >= kRequantizedTokens;
-  if (call.threads == 1 || !avx2::shares_tokens(call, roles)) {
-    return avx2::LinearShare{call, form, roles, x16, bf16, gated_silu, requantized}.run();
-  }
-  const Range range = split(tokens, kTileTokens, call.thread, call.threads);
+  const TensorView& x = call.in[0];
+  const bool requantized = !call.deterministic && x.dim(0) / 16 * 16 >= kRequantizedTokens;
+  int64_t panels = 0;
+  for (size_t i = 1; i <= roles.weights; ++i) panels += panel_count(call.in[i]);
+  const auto groups = static_cast<int>(token_groups(x.dim(0), panels, x.last(), call.threads));
+  if (groups == 1) return LinearShare{call, form, roles, x16, bf16, gated_silu, requantized}.run();
+
+  const int of_group = call.threads / groups;
+  const Range range = split(x.dim(0), kTileTokens, call.thread / of_group, groups);
   if (range.begin == range.end) return;
   const auto rows = [range](const TensorView& of) {
     TensorView part = of;
@@ -176,11 +194,13 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   };
   std::array<TensorView, 2 + 2 * kMaxParts> in;
   std::copy(call.in.begin(), call.in.end(), in.begin());
-  in[0] = rows(call.in[0]);
+  in[0] = rows(x);
   if (roles.residual > 0) in[roles.residual] = rows(call.in[roles.residual]);
   const TensorView out = rows(call.out[0]);
-  const KernelCall part = {{in.data(), call.in.size()}, {&out, 1}, call.attrs, 0, 1, call.scratch, call.deterministic};
-  avx2::LinearShare{part, form, roles, x16, bf16, gated_silu, requantized}.run();
+  KernelCall part = call;
+  part.in = {in.data(), call.in.size()}, part.out = {&out, 1};
+  part.thread = call.thread % of_group, part.threads = of_group;
+  LinearShare{part, form, roles, x16, bf16, gated_silu, requantized}.run();
 }
 
 void avx2::LinearShare::run() const {
