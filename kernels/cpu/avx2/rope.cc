@@ -6,6 +6,7 @@
 #include "kernels/cpu/avx2/avx2.h"
 #include "kernels/cpu/avx2/kv_rows.h"
 #include "kernels/cpu/avx2/sincos.h"
+#include "kernels/cpu/avx2/vector.h"
 
 namespace ll::avx2 {
 namespace {
@@ -14,10 +15,10 @@ namespace {
 void factors_of(int32_t position, const float* inv_freq, int64_t pairs, double mscale, float* c, float* s) {
   const __m128 at = _mm_set1_ps(static_cast<float>(position)), scale = _mm_set1_ps(static_cast<float>(mscale));
   for (int64_t i = 0; i < pairs; i += 4) {
-    float part[4] = {};
     const int64_t count = std::min<int64_t>(4, pairs - i);
-    std::memcpy(part, inv_freq + i, static_cast<size_t>(4 * count));
-    const __m256d angle = _mm256_cvtps_pd(_mm_mul_ps(at, _mm_loadu_ps(part)));
+    const __m128 frequencies =
+        count == 4 ? _mm_loadu_ps(inv_freq + i) : _mm256_castps256_ps128(load_part(inv_freq + i, count));
+    const __m256d angle = _mm256_cvtps_pd(_mm_mul_ps(at, frequencies));
     const __m256d size = _mm256_andnot_pd(_mm256_set1_pd(-0.0), angle);
     if (_mm256_movemask_pd(_mm256_cmp_pd(size, _mm256_set1_pd(kMostSincos), _CMP_NLE_UQ)) != 0) {
       rope_factors(position, inv_freq + i, count, mscale, c + i, s + i);
@@ -72,7 +73,8 @@ struct Rotation {
     } else {
       rotate_half(x, c, s, pairs, y);
     }
-    if (y != x) std::memcpy(y + 2 * pairs, x + 2 * pairs, static_cast<size_t>(4 * (head_dim - 2 * pairs)));
+    if (y != x && head_dim > 2 * pairs)
+      std::memcpy(y + 2 * pairs, x + 2 * pairs, static_cast<size_t>(4 * (head_dim - 2 * pairs)));
   }
 
   const float* inv_freq;
