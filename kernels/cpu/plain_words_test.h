@@ -269,8 +269,6 @@ struct PlainTileWords : PlainWords<16> {
   static void block_products(const std::byte* x, const std::byte* x_sums, const std::byte* w, const std::byte* w_mins,
                              int32_t* before, int32_t* out, const Between& between) {
     block_end<Blocks, kTiles>(before);
-    [&]<int... i>(std::integer_sequence<int, i...>) { (between(std::integral_constant<int, i>()), ...); }
-    (std::make_integer_sequence<int, 4 * Blocks::kPieces * kTiles>());
     for (int i = 0; i < kTiles * Blocks::kSums * 256; ++i) {
       const int tile = i / 256 / Blocks::kSums, piece = i / 256 % Blocks::kSums, t = i / 16 % 16, r = i % 16;
       if (piece == Blocks::kPieces) {
@@ -280,9 +278,19 @@ struct PlainTileWords : PlainWords<16> {
           sum += bf16(code_sum) * bf16(w_mins + 64 * (j / 2) + 4 * r + j % 2 * 2);
         }
         std::memcpy(out + i, &sum, sizeof sum);
-        continue;
+      } else {
+        held[i] = 0;
       }
-      held[i] = 0;
+    }
+    block_more<Blocks, kTiles>(x, w, between);
+  }
+  template <class Blocks, int kTiles, class Between>
+  static void block_more(const std::byte* x, const std::byte* w, const Between& between) {
+    [&]<int... i>(std::integer_sequence<int, i...>) { (between(std::integral_constant<int, i>()), ...); }
+    (std::make_integer_sequence<int, 4 * Blocks::kPieces * kTiles>());
+    for (int i = 0; i < kTiles * Blocks::kSums * 256; ++i) {
+      const int tile = i / 256 / Blocks::kSums, piece = i / 256 % Blocks::kSums, t = i / 16 % 16, r = i % 16;
+      if (piece == Blocks::kPieces) continue;
       for (int j = 0; j < 256; ++j) {
         const std::byte byte =
             w[j / 64 * Blocks::kStepBytes + piece * Blocks::kPieceBytes + j % 64 / 4 * 64 + 4 * r + j % 4];

@@ -11,7 +11,7 @@ template <class W, X16Format F>
 constexpr Dots x16_dots_of() {
   // What linear_panel_bytes counts for kTilePanels.
   static_assert(X16Unpacked<F>::kBytes <= 40 * 256 && X16Blocks<F>::kBytes <= 40 * 256);
-  static_assert(kRequantizedPanels * X16Requantized::kBytes <= kTilePanels * 40 * 256);
+  static_assert(kRequantizedPanels * X16Requantized::kBytes <= kTilePanels * 40 * X16Requantized::kK);
   Dots dots = {F.dtype, x16_dot<W, F, 1>, x16_dot<W, F, 2>, x16_dot<W, F, 4>};
   if constexpr (W::kLanes == 16) dots.eight = x16_dot<W, F, 8>, dots.side = x16_side<W, F>;
   if constexpr (requires { W::tiles_end(); }) {
@@ -21,8 +21,7 @@ constexpr Dots x16_dots_of() {
       dots.exact = {x16_unpack_blocks<W, F>, X16Blocks<F>::bytes, x16_arrange_blocks < W,
                     F.min && F.group == 16 ? 16 : 32 >, x16_block_tiles<W, F>};
     }
-    dots.requantized = {x16_requantize<W, F>, X16Requantized::bytes,
-                        F.group == 0 ? x16_arrange_32<W> : x16_arrange_256<W>, x16_requantized_tiles<W>};
+    dots.requantized = {x16_requantize<W, F>, X16Requantized::bytes, x16_arrange_512<W>, x16_requantized_tiles<W>};
   }
   return dots;
 }

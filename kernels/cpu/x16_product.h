@@ -48,6 +48,7 @@
 //                                 int32 or f32 [tiles][kSums][16][16]. What codes left there before goes to `before` at
 //                                 first; then between(i), i < 4 * pieces * tiles as an integral_constant, is called
 //                                 after each product. Without minima x_sums, w_mins and `out` are not used
+//   block_more<Blocks, tiles>(x, w, between)   products of 256 k more, added to those that stay with the tile unit
 //   block_end<Blocks, tiles>(out) sums of codes of the last block go to `out`
 //
 // Every level gives the same bits, but for requantized weights: sums over a block are exact integers, and everything

@@ -1,15 +1,15 @@
-// Prompts on int8 tiles: panels of kX16 whose weights are rounded anew, to one scale for 256 of a row, so that a
-// product of 64 k of any format is one of bytes and sums leave the tile unit once in 256 k. The rounding adds about as
+// Prompts on int8 tiles: panels of kX16 whose weights are rounded anew, to one scale for 512 of a row, so that a
+// product of 64 k of any format is one of bytes and sums leave the tile unit once in 512 k. The rounding adds about as
 // much error as that of the activations (docs/decisions/0012-requantized-prompts.md). Include as x16_product.h, whose
 // words and tiles these are.
 //
-// For row r and 256 k, with f and low of each group of weights (value = f * code + low) and D the largest |value| that
+// For row r and 512 k, with f and low of each group of weights (value = f * code + low) and D the largest |value| that
 // the codes of any group can make:
 //   scale   D / 127, f32
 //   weight  (code * nearest(256 f / scale) + nearest(256 low / scale) + 128) >> 8, or where codes have 8 bits
 //           (mulhrs(256 code, nearest(32767 f / scale)) + 128) >> 8: the nearest integer to value / scale, or in rare
 //           cases its neighbour; -128 .. 127
-// Tokens of scales for each 32 get one of 256, the largest of the eight, and codes by mulhrs too.
+// Tokens get one scale for 512, the largest of those they have, and codes by mulhrs too.
 #pragma once
 
 #include "kernels/cpu/x16_tiles.h"
@@ -17,14 +17,14 @@
 namespace ll {
 namespace {
 
-// 256 k of a panel.
+// 512 k of a panel.
 struct X16Requantized {
-  static constexpr int64_t kCodeBytes = 16 * 256, kBytes = kCodeBytes + 64;
-  static int64_t bytes(int64_t k) { return (k + 255) / 256 * kBytes; }
+  static constexpr int64_t kK = 512, kCodeBytes = 16 * kK, kBytes = kCodeBytes + 64;
+  static int64_t bytes(int64_t k) { return (k + kK - 1) / kK * kBytes; }
 
   explicit X16Requantized(std::byte* block) : codes(block), scale(reinterpret_cast<float*>(codes + kCodeBytes)) {}
 
-  std::byte* codes;  // int8[4][16][16][4]
+  std::byte* codes;  // int8[8][16][16][4]
   float* scale;      // [16]
 };
 
@@ -45,46 +45,65 @@ void x16_requantize(const std::byte* panel, int64_t k, Range part, std::byte* sc
   constexpr bool kBytes = F.low_bits == 8 || F.table;  // codes of 8 bits
   constexpr int kGroups = 8 * F.groups_per_sub(), kUnits = 8 / F.groups_per_sub();
   constexpr int kMost = kBytes ? 255 : (1 << (F.low_bits + F.high_bits)) - 1, kLeast = kBytes ? 1 : 0;
-  const int64_t count = k / F.elements, first = part.begin / 256, subs_of_k = k / 32;
+  const int64_t count = k / F.elements, first = part.begin / X16Requantized::kK;
+  const int64_t end = (part.end + X16Requantized::kK - 1) / X16Requantized::kK;
+  constexpr int64_t kBlockBytes = X16Requantized::kK / F.elements * F.block_bytes();
+  const int64_t to_next_panel = count * (F.block_bytes() + F.tail_bytes()) - (end - first - 1) * kBlockBytes;
   const auto number = [](float v) __attribute__((always_inline)) { return W::broadcast(&v); };
   const Floats zero = number(static_cast<float>(F.zero)), most = number(static_cast<float>(kMost)),
                least = number(static_cast<float>(kLeast));
-  for (int64_t b = first; b * 256 < part.end; ++b) {
+  for (int64_t b = first; b < end; ++b) {
     const X16Requantized to(scratch + (b - first) * panels * X16Requantized::kBytes);
-    const int subs = static_cast<int>(std::min<int64_t>(8, subs_of_k - 8 * b));
-    const int groups = subs * F.groups_per_sub();
-    const std::byte* block = panel + b * (F.group == 0 ? 8 : 1) * F.block_bytes();
-    const std::byte* tail = panel + count * F.block_bytes() + b * (F.group == 0 ? 8 : 1) * F.tail_bytes();
-    Floats factor[kGroups], low[kGroups], largest = W::float_zeros(), all = W::float_zeros();
-    const auto bound = [&](int j) __attribute__((always_inline)) {
-      const Floats end = W::magnitude(W::fma(factor[j], most, low[j]));
-      largest = W::largest(W::largest(largest, end), W::magnitude(W::fma(factor[j], least, low[j])));
-      all = W::fma(end, number(0), all);
-    };
-    if constexpr (F.group == 0) {
-      for (int j = 0; j < groups; ++j) {
-        factor[j] = W::halves(tail + j * F.tail_bytes());
-        low[j] = W::fnma(factor[j], zero, F.min ? W::halves(tail + j * F.tail_bytes() + 32) : W::float_zeros());
-        bound(j);
-      }
-    } else {
-      const Floats d = W::halves(tail);
+    // Of each 256: where they are, sub-blocks, and what groups of weights are multiplied with and begin at.
+    const std::byte *block[2], *tail[2];
+    int subs[2];
+    const int64_t next = b + 1 < end ? kBlockBytes : to_next_panel;  // what will be unpacked next
+    Floats factor[2][kGroups], low[2][kGroups], largest = W::float_zeros(), all = W::float_zeros();
+    for (int h = 0; h < 2; ++h) {
+      const int64_t at = (2 * b + h) * (F.group == 0 ? 8 : 1);  // in blocks
+      block[h] = panel + at * F.block_bytes();
+      tail[h] = panel + count * F.block_bytes() + at * F.tail_bytes();
+      subs[h] = static_cast<int>(std::clamp<int64_t>(k / 32 - 16 * b - 8 * h, 0, 8));
+      for (int64_t i = 0; i < kBlockBytes / 2 && subs[h] > 0; i += 64) __builtin_prefetch(block[h] + next + i, 0, 3);
+      const auto bound = [&](int j) __attribute__((always_inline)) {
+        const Floats top = W::magnitude(W::fma(factor[h][j], most, low[h][j]));
+        largest = W::largest(W::largest(largest, top), W::magnitude(W::fma(factor[h][j], least, low[h][j])));
+        all = W::fma(top, number(0), all);
+      };
+      if constexpr (F.group == 0) {
+        for (int j = 0; j < subs[h] * F.groups_per_sub(); ++j) {
+          const std::byte* const of = tail[h] + j * F.tail_bytes();
+          factor[h][j] = W::halves(of);
+          low[h][j] = W::fnma(factor[h][j], zero, F.min ? W::halves(of + 32) : W::float_zeros());
+          bound(j);
+        }
+      } else if (subs[h] > 0) {
+        const Floats d = W::halves(tail[h]);
 #pragma GCC unroll 16
-      for (int j = 0; j < kGroups; ++j) {
-        factor[j] = W::mul(W::floats(x16_scale<W, F>(block, tail, 0, j)), d);
-        low[j] = W::fnma(factor[j], zero, W::float_zeros());
-        if constexpr (F.min) low[j] = W::fnma(W::floats(x16_min<W, F>(block, 0, j)), W::halves(tail + 32), low[j]);
-        bound(j);
+        for (int j = 0; j < kGroups; ++j) {
+          factor[h][j] = W::mul(W::floats(x16_scale<W, F>(block[h], tail[h], 0, j)), d);
+          low[h][j] = W::fnma(factor[h][j], zero, W::float_zeros());
+          if constexpr (F.min) {
+            low[h][j] = W::fnma(W::floats(x16_min<W, F>(block[h], 0, j)), W::halves(tail[h] + 32), low[h][j]);
+          }
+          bound(j);
+        }
       }
     }
     W::store(to.scale, W::fma(largest, number(1.0F / 127), all));  // not a number where a weight is not finite
     const Floats to_codes = W::quotient_or_zero(number(127), largest);
-    for (int s = 0; s < subs; ++s) {
-      const std::byte* sub = block + F.scale_bytes() + s * (F.group == 0 ? F.block_bytes() : F.sub_bytes());
-      std::byte* tile = to.codes + 512 * s;
+    for (int i = 0; i < 16; ++i) {
+      const int h = i / 8, s = i % 8;
+      std::byte* const tile = to.codes + 512 * i;
+      if (s >= subs[h]) {
+        // A product is of 256 k or of 512.
+        if (subs[h] > 0) std::memset(tile, 0, 512);
+        continue;
+      }
+      const std::byte* sub = block[h] + F.scale_bytes() + s * (F.group == 0 ? F.block_bytes() : F.sub_bytes());
       for (int g = 0; g < F.groups_per_sub(); ++g) {
         const int j = s * F.groups_per_sub() + g;
-        const Floats f = W::mul(factor[j], to_codes);
+        const Floats f = W::mul(factor[h][j], to_codes);
         if constexpr (kBytes) {
           const Ints by = x16_twice<W>(W::nearest(W::mul(f, number(32767))));
 #pragma GCC unroll 8
@@ -95,7 +114,7 @@ void x16_requantize(const std::byte* panel, int64_t k, Range part, std::byte* sc
         } else {
           const Ints by = x16_twice<W>(W::nearest(W::mul(f, number(256))));
           const Ints from =
-              x16_twice<W>(W::add32(W::nearest(W::mul(W::mul(low[j], to_codes), number(256))), W::set(128)));
+              x16_twice<W>(W::add32(W::nearest(W::mul(W::mul(low[h][j], to_codes), number(256))), W::set(128)));
           const Ints low_byte = W::set(0x00ff00ff), high_byte = W::set(static_cast<int32_t>(0xff00ff00u));
 #pragma GCC unroll 8
           for (int u = g * kUnits; u < (g + 1) * kUnits; ++u) {
@@ -107,48 +126,58 @@ void x16_requantize(const std::byte* panel, int64_t k, Range part, std::byte* sc
         }
       }
     }
-    for (int s = subs; s < 8; ++s) std::memset(to.codes + 512 * s, 0, 512);
   }
 }
 
 // Behind the codes.
-inline float* x16_token_scales(std::byte* arranged, int64_t k) {  // [k / 256, rounded up][kTileTokens]
+inline float* x16_token_scales(std::byte* arranged, int64_t k) {  // [k / 512, rounded up][kTileTokens]
   return reinterpret_cast<float*>(arranged + x16_code_bytes(k));
 }
 
-// Tokens of q8a256.
+// Fractions of the largest of 16 scales, in both halves of each lane; the largest, or what is not finite.
 template <class W>
-void x16_arrange_256(const DotTokens& x, int64_t tokens, int64_t k, std::byte* arranged) {
-  x16_arrange_codes<W>(x, tokens, k, arranged);
-  x16_arrange_scales(x, tokens, k, x16_token_scales(arranged, k));
+inline __attribute__((always_inline)) float x16_fractions(const float* scales, int32_t* fractions) {
+  float largest[8], all[8];
+  for (int i = 0; i < 8; ++i) {
+    largest[i] = std::max(scales[i], scales[i + 8]), all[i] = scales[i] + scales[i + 8];
+  }
+  for (int n = 4; n > 0; n /= 2) {
+    for (int i = 0; i < n; ++i) largest[i] = std::max(largest[i], largest[i + n]), all[i] += all[i + n];
+  }
+  const float to_codes = largest[0] > 0 ? 32767 / largest[0] : 0;
+  // Of what is not finite anything: its codes are 0.
+  const typename W::Floats of_largest = W::mul(W::load_floats(scales), W::broadcast(&to_codes));
+  W::store(reinterpret_cast<std::byte*>(fractions), x16_twice<W>(W::nearest(of_largest)));
+  return all[0] - all[0] == 0 ? largest[0] : all[0];
 }
 
-// Tokens of q8a.
+// Tokens of q8a or q8a256: both have scales for each 32.
 template <class W>
-void x16_arrange_32(const DotTokens& x, int64_t tokens, int64_t k, std::byte* arranged) {
+void x16_arrange_512(const DotTokens& x, int64_t tokens, int64_t k, std::byte* arranged) {
   float* scales = x16_token_scales(arranged, k);
-  for (int64_t b = 0; b < (k + 255) / 256; ++b) {
-    const int64_t subs = std::min<int64_t>(8, k / 32 - 8 * b);
-    for (int64_t t = 0; t < tokens; ++t) {
-      const std::byte* row = x.rows + t * x.row_bytes;
-      float of_32[8] = {}, largest = 0, all = 0;
-      std::memcpy(of_32, row + k + 32 * b, static_cast<size_t>(4 * subs));
-      for (const float scale : of_32) largest = std::max(largest, scale), all += scale;
-      scales[kTileTokens * b + t] = all - all == 0 ? largest : all;  // what is not finite stays so; its codes are 0
-      alignas(32) int32_t by[8];
-      const float to_codes = largest > 0 ? 32767 / largest : 0;
-      for (int s = 0; s < 8; ++s) {
-        const auto fraction = of_32[s] <= largest ? static_cast<int32_t>(of_32[s] * to_codes + 0.5F) : 0;
-        by[s] = fraction | fraction << 16;
+  for (int64_t first = 0; first < tokens; first += 16) {
+    const std::byte* const rows = x.rows + first * x.row_bytes;
+    for (int64_t b = 0; b * X16Requantized::kK < k; ++b) {
+      const int64_t subs = std::min<int64_t>(16, k / 32 - 16 * b);
+      alignas(64) int32_t by[16][16];
+      for (int t = 0; t < 16; ++t) {
+        alignas(64) float of_32[16] = {};
+        std::memcpy(of_32, rows + t * x.row_bytes + k + 64 * b, static_cast<size_t>(4 * subs));
+        scales[kTileTokens * b + first + t] = x16_fractions<W>(of_32, by[t]);
       }
-      std::byte* const to = arranged + b * kTileCodes + 64 * t;
-      for (int64_t s = 0; s < 8; s += 2) {
-        std::byte* const at = to + 32 * s * kTileTokens;
-        const std::byte* const from = row + 256 * b + 32 * s;
-        typename W::Ints codes = W::zeros();
-        if (s + 2 <= subs) codes = W::load(from);
-        if (s + 1 == subs) codes = W::load_low(from);
-        W::store(at, x16_scaled_bytes<W>(codes, W::two_halves(by + s)));
+      for (int64_t s = 0; s < (subs + 7) / 8 * 8; s += 2) {
+        std::byte* const to = arranged + (2 * b + s / 8) * kTileCodes + 32 * (s % 8) * kTileTokens + 64 * first;
+        const std::byte* const from = rows + X16Requantized::kK * b + 32 * s;
+        typename W::Ints row[16];  // at once: loads that follow stores 4 KB apart would wait for them
+#pragma GCC unroll 16
+        for (int t = 0; t < 16; ++t) {
+          typename W::Ints codes = W::zeros();
+          if (s + 2 <= subs) codes = W::load(from + t * x.row_bytes);
+          if (s + 1 == subs) codes = W::load_low(from + t * x.row_bytes);
+          row[t] = x16_scaled_bytes<W>(codes, W::two_halves(by[t] + s));
+        }
+#pragma GCC unroll 16
+        for (int t = 0; t < 16; ++t) W::store(to + 64 * t, row[t]);
       }
     }
   }
@@ -165,7 +194,7 @@ struct X16RequantizedPanels {
 // Panels from `panel` on, kPanels at a time, times 16 * kTiles tokens, as x16_block_tiles_of.
 template <class W, int kTiles, int kPanels>
 void x16_requantized_tiles_of(const std::byte* unpacked, int64_t panel, int64_t end_panel, int64_t panels, Range part,
-                              const std::byte* arranged, const float* x_scales, float* out) {
+                              int64_t k, const std::byte* arranged, const float* x_scales, float* out) {
   using Panels = X16RequantizedPanels<kPanels>;
   using Floats = typename W::Floats;
   constexpr int kTokens = 16 * kTiles;
@@ -183,9 +212,9 @@ void x16_requantized_tiles_of(const std::byte* unpacked, int64_t panel, int64_t 
       const Floats sum = W::mul(W::floats(W::load(of.sums + 64 * (16 * (tile * kPanels + n) + t))), scale[n]);
       W::store(to, W::fma(sum, W::broadcast(of.x_scale + 16 * tile + t), W::load_floats(to)));
     }
-    // Four of them, from i on.
-    inline __attribute__((always_inline)) void add_four(const Sums& of, int i) const {
-      for (int t = 0; t < 4; ++t) add(of, i / kTokens, i % kTokens / 16, i % 16 + t);
+    // Two of them, from i on.
+    inline __attribute__((always_inline)) void add_two(const Sums& of, int i) const {
+      for (int t = 0; t < 2; ++t) add(of, i / kTokens, i % kTokens / 16, i % 16 + t);
     }
     Floats scale[kPanels];
   };
@@ -194,23 +223,45 @@ void x16_requantized_tiles_of(const std::byte* unpacked, int64_t panel, int64_t 
   int64_t done = 0;
   W::tiles_begin(64);
   int turn = 0;
-  const int64_t first = part.begin / 256, end = (part.end + 255) / 256;
+  const auto nothing = [](auto) {};
+  constexpr int64_t kK = X16Requantized::kK;
+  const int64_t first = part.begin / kK, end = (part.end + kK - 1) / kK;
   for (int64_t b = first; b < end; ++b) {
-    const std::byte* const codes = arranged + b * kTileCodes;
+    const std::byte* const codes = arranged + 2 * b * kTileCodes;
+    const bool whole = part.end - b * kK > 256;  // else of 256 k
+    // The next block of these tokens, or the first of the next ones, which lie behind them.
+    const std::byte* const next =
+        b + 1 < end ? codes + 2 * kTileCodes : arranged + linear_tile_bytes(k) + 2 * first * kTileCodes;
     for (int64_t p = panel; p < end_panel; p += kPanels, turn ^= 1, ++done) {
-      if (b + 1 < end) x16_ask_codes(codes, p / kPanels, (panels + kPanels - 1) / kPanels);
+      x16_ask_codes(next, 2 * kTileCodes, p / kPanels, (panels + kPanels - 1) / kPanels);
       const X16Requantized w(const_cast<std::byte*>(unpacked) + ((b - first) * panels + p) * X16Requantized::kBytes);
+      const std::byte* const more = w.codes + X16Requantized::kCodeBytes / 2;
       int32_t* const to = sums[turn][0][0][0];  // for the sums of the block before
       float* const of_panel = out + 16 * kTileTokens * p;
       for (int t = 0; b == 0 && t < kPanels * kTileTokens; ++t) W::store(of_panel + 16 * t, W::float_zeros());
       if (done < 2) {
-        W::template block_products<Panels, kTiles>(codes, nullptr, w.codes, nullptr, to, nullptr, [](auto) {});
+        W::template block_products<Panels, kTiles>(codes, nullptr, w.codes, nullptr, to, nullptr, nothing);
+        if (whole) W::template block_more<Panels, kTiles>(codes + kTileCodes, more, nothing);
       } else {
+        // Sums of the block before the last are scaled between products, two rows after each of 512 k.
         const Sums of = stored;
         const Scales scales(of);
-        W::template block_products<Panels, kTiles>(
-            codes, nullptr, w.codes, nullptr, to, nullptr,
-            [ scales, of ](auto product) __attribute__((always_inline)) { scales.add_four(of, 4 * product()); });
+        if (whole) {
+          W::template block_products<Panels, kTiles>(
+              codes, nullptr, w.codes, nullptr, to, nullptr,
+              [ scales, of ](auto product) __attribute__((always_inline)) { scales.add_two(of, 2 * product()); });
+          W::template block_more<Panels, kTiles>(
+              codes + kTileCodes, more, [ scales, of ](auto product) __attribute__((always_inline)) {
+                scales.add_two(of, 8 * kTiles * kPanels + 2 * product());
+              });
+        } else {
+          W::template block_products<Panels, kTiles>(
+              codes, nullptr, w.codes, nullptr, to, nullptr,
+              [ scales, of ](auto product) __attribute__((always_inline)) {
+                scales.add_two(of, 4 * product());
+                scales.add_two(of, 4 * product() + 2);
+              });
+        }
       }
       stored = held;
       stored.sums = reinterpret_cast<const std::byte*>(to);
@@ -236,7 +287,7 @@ void x16_requantized_tiles(const std::byte* unpacked, int64_t panels, int64_t k,
                            int64_t tokens, float* out) {
   const float* const x_scales = x16_token_scales(const_cast<std::byte*>(arranged), k);
   const auto multiply = [&]<int kTiles, int kPanels>(int64_t from, int64_t to) {
-    x16_requantized_tiles_of<W, kTiles, kPanels>(unpacked, from, to, panels, part, arranged, x_scales, out);
+    x16_requantized_tiles_of<W, kTiles, kPanels>(unpacked, from, to, panels, part, k, arranged, x_scales, out);
   };
   const int64_t pairs = panels / 2 * 2;
   if (tokens == kTileTokens) {

@@ -104,8 +104,8 @@ class X16Requantized : public testing::Test {
   Kernel plain_ = *find_kernel("linear_q8");
 };
 
-// The largest of 256 normal values is 2.9 times their deviation: steps of a 127th of it make an error of 0.66 %, and so
-// do those of tokens whose scales were for 32 each.
+// The largest of 512 normal values is 3.1 times their deviation: steps of a 127th of it make an error of 0.7 %, and so
+// do those of tokens.
 TEST_F(X16Requantized, IsCloseToTheProduct) {
   for (const Format& f : formats()) {
     if (x16_dots<ll::PlainTileWords>(f.dtype) == nullptr) continue;
@@ -133,7 +133,7 @@ TEST_F(X16Requantized, BeginsAtSixtyFourTokens) {
   }
 }
 
-// Weights that 256 k have in common are exact: then nothing is rounded but 127 steps to as many.
+// Weights that 512 k have in common are exact: then nothing is rounded but 127 steps to as many.
 TEST_F(X16Requantized, WhatFitsIsExact) {
   const Format& f = *find_format("q8_0");
   const Shape s = {16, 512, 64};

@@ -68,11 +68,10 @@ void x16_arrange_codes(const DotTokens& x, int64_t tokens, int64_t k, std::byte*
   }
 }
 
-// Asks for part `part` of `parts` of the next 256 k of codes.
-inline void x16_ask_codes(const std::byte* codes, int64_t part, int64_t parts) {
-  constexpr int64_t kLines = kTileCodes / 64;
-  for (int64_t i = part * kLines / parts; i < (part + 1) * kLines / parts; ++i) {
-    __builtin_prefetch(codes + kTileCodes + 64 * i, 0, 3);
+// Asks for part `part` of `parts` of codes that come next.
+inline void x16_ask_codes(const std::byte* codes, int64_t bytes, int64_t part, int64_t parts) {
+  for (int64_t i = part * (bytes / 64) / parts; i < (part + 1) * (bytes / 64) / parts; ++i) {
+    __builtin_prefetch(codes + 64 * i, 0, 3);
   }
 }
 
@@ -164,7 +163,7 @@ void x16_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range part,
     const int64_t subs = std::min(kBatch, part.end / 32 - q);
     const std::byte* const codes = arranged + q / kBatch * kTileCodes;
     for (int64_t p = 0; p < panels; ++p) {
-      if (q + kBatch < part.end / 32) x16_ask_codes(codes, p, panels);
+      if (q + kBatch < part.end / 32) x16_ask_codes(codes + kTileCodes, kTileCodes, p, panels);
       const int64_t batch = (q - part.begin / 32) / kBatch;
       const X16Unpacked<F> w(const_cast<std::byte*>(unpacked) + (batch * panels + p) * X16Unpacked<F>::kBytes);
       for (int64_t tile = 0; tile < tokens / 16; ++tile, turn ^= 1) {
@@ -212,7 +211,7 @@ struct X16Blocks {
   static constexpr int64_t kPieceBytes = 1024, kStepBytes = 1024 * kPieces;  // from one to the next
 
   static constexpr int64_t kBytes = kCodeBytes + kMinBytes + 128;
-  static int64_t bytes(int64_t k) { return k / 256 * kBytes; }
+  static int64_t bytes(int64_t k) { return (k + 255) / 256 * kBytes; }
 
   explicit X16Blocks(std::byte* block)
       : codes(block), mins(codes + kCodeBytes), factor(reinterpret_cast<float*>(mins + kMinBytes)) {}
@@ -369,7 +368,7 @@ void x16_block_tiles_of(const std::byte* unpacked, int64_t panels, int64_t k, Ra
     const std::byte *codes_of_x = arranged + b * kTileCodes,
                     *sums_of_x = factors.sums + Blocks::kSumBytes * kTileTokens * b;
     for (int64_t p = 0; p < panels; ++p, turn ^= 1) {
-      if (b + 1 < end) x16_ask_codes(codes_of_x, p, panels);
+      if (b + 1 < end) x16_ask_codes(codes_of_x + kTileCodes, kTileCodes, p, panels);
       const Blocks w(const_cast<std::byte*>(unpacked) + ((b - first) * panels + p) * Blocks::kBytes);
       int32_t *to = sums[turn][0][0][0], *other = sums[turn ^ 1][0][0][0];
       if (b == 0) std::memset(out + 16 * kTileTokens * p, 0, 64 * kTokens);

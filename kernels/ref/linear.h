@@ -34,7 +34,7 @@ inline constexpr int64_t kTilePanels = 8, kTileTokens = 32;  // that meet each o
 inline constexpr int64_t kRequantizedTokens = 64, kRequantizedPanels = 16;
 inline constexpr int64_t kTilePart = 2048;  // k of them unpacked at once
 constexpr int64_t linear_panel_bytes(int64_t k) {
-  const int64_t unpacked = std::min((k + 255) / 256 * 256, kTilePart);  // fewer than 256 take as much as 256
+  const int64_t unpacked = std::min((k + 511) / 512 * 512, kTilePart);  // fewer than 512 take as much as 512
   return std::max(2 * 4 * 16 * k, kTilePanels * 40 * unpacked);
 }
 // kTileTokens tokens: a byte for each k and at most 17 floats for each 256, and as much as a tile's last row of sums

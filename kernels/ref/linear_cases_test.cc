@@ -129,20 +129,20 @@ Products products(const Weight& w, const std::vector<float>& x, int64_t t) {
   return p;
 }
 
-// How far each product may be off where both operands are rounded once more, to a scale for 256 k
+// How far each product may be off where both operands are rounded once more, to a scale for 512 k
 // (kernels/cpu/x16_requantized.h): half a step, and for weights, whose scale is that of the largest value that codes of
 // the block can make, as much again.
 std::vector<double> requantized_slack(const Weight& w, const std::vector<float>& x, int64_t t) {
-  const int64_t n = w.tensor.type.dim(0).value, k = w.tensor.type.dim(1).value, blocks = (k + 255) / 256;
+  const int64_t n = w.tensor.type.dim(0).value, k = w.tensor.type.dim(1).value, blocks = (k + 511) / 512;
   struct Block {
     double step, size;  // largest rounding of an element, sum of |elements|
   };
   const auto blocks_of = [&](const auto& values, double steps) {
     std::vector<Block> all;
     for (size_t row = 0; row < values.size(); row += static_cast<size_t>(k)) {
-      for (int64_t b = 0; b < k; b += 256) {
+      for (int64_t b = 0; b < k; b += 512) {
         Block block = {};
-        for (int64_t i = b; i < std::min(b + 256, k); ++i) {
+        for (int64_t i = b; i < std::min(b + 512, k); ++i) {
           const double size = std::fabs(values[row + static_cast<size_t>(i)]);
           block.step = std::max(block.step, steps * size / 127), block.size += size;
         }
@@ -157,7 +157,7 @@ std::vector<double> requantized_slack(const Weight& w, const std::vector<float>&
     for (int64_t b = 0; b < blocks; ++b) {
       const Block &of_w = weights[static_cast<size_t>(i % n * blocks + b)],
                   &of_x = tokens[static_cast<size_t>(i / n * blocks + b)];
-      const auto k_of_block = static_cast<double>(std::min<int64_t>(256, k - 256 * b));
+      const auto k_of_block = static_cast<double>(std::min<int64_t>(512, k - 512 * b));
       slack[static_cast<size_t>(i)] +=
           of_w.step * of_x.size + of_w.size * of_x.step + k_of_block * of_w.step * of_x.step;
     }

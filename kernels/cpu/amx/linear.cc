@@ -119,7 +119,7 @@ struct AmxWords : Avx512Words {
     _tile_stream_loadd(6, w, 64);
     if constexpr (kPieces == 2) _tile_stream_loadd(7, w + Blocks::kPieceBytes, 64);
     _tile_loadd(4, x, 64);
-    constexpr int kFirst = (kTiles - 1) * kPieces, kStep = kTiles * kPieces;  // products before tile 0's; of 64 k
+    constexpr int kFirst = (kTiles - 1) * kPieces;  // products before tile 0's
     if constexpr (kTiles == 2) {
       _tile_loadd(5, x + 1024, 64);
       _tile_stored(2, before + kSums * kTile, 64);
@@ -143,6 +143,37 @@ struct AmxWords : Avx512Words {
       LLCUDA_TILE_PRODUCT(1, 4, 7);
       after(kNth<kFirst + 1>);
     }
+    tile_steps<Blocks, kTiles, 1>(x, w, between);
+  }
+
+  // The same of 256 k more, added to the sums in the tiles.
+  template <class Blocks, int kTiles, class Between>
+  static inline __attribute__((always_inline)) void block_more(const std::byte* x, const std::byte* w,
+                                                               Between between) {
+    tile_steps<Blocks, kTiles, 0>(x, w, between);
+  }
+
+  template <class Blocks, int kTiles>
+  static void block_end(int32_t* out) {
+    memory_is_written(out);
+    _tile_stored(0, out, 64);
+    if constexpr (Blocks::kPieces == 2) _tile_stored(1, out + 256, 64);
+    if constexpr (kTiles == 2) _tile_stored(2, out + Blocks::kSums * 256, 64);
+    if constexpr (Blocks::kPieces == 2 && kTiles == 2) _tile_stored(3, out + (Blocks::kSums + 1) * 256, 64);
+  }
+
+ private:
+  // Products of 64 k each, of 256, from step kFirst on.
+  template <class Blocks, int kTiles, int kFirst, class Between>
+  static inline __attribute__((always_inline)) void tile_steps(const std::byte* x, const std::byte* w,
+                                                               Between between) {
+    constexpr int kPieces = Blocks::kPieces, kStep = kTiles * kPieces;
+    const auto after =
+        [ x, between ]<int kProduct>(std::integral_constant<int, kProduct> product) __attribute__((always_inline)) {
+      memory_is_written(x);
+      between(product);
+      memory_is_written(x);
+    };
     const auto step = [&]<int kOf>(std::integral_constant<int, kOf>) __attribute__((always_inline)) {
       const std::byte* weights = w + kOf * Blocks::kStepBytes;
       _tile_stream_loadd(6, weights, 64);
@@ -164,18 +195,10 @@ struct AmxWords : Avx512Words {
         }
       }
     };
+    if constexpr (kFirst == 0) step(kNth<0>);
     step(kNth<1>);
     step(kNth<2>);
     step(kNth<3>);
-  }
-
-  template <class Blocks, int kTiles>
-  static void block_end(int32_t* out) {
-    memory_is_written(out);
-    _tile_stored(0, out, 64);
-    if constexpr (Blocks::kPieces == 2) _tile_stored(1, out + 256, 64);
-    if constexpr (kTiles == 2) _tile_stored(2, out + Blocks::kSums * 256, 64);
-    if constexpr (Blocks::kPieces == 2 && kTiles == 2) _tile_stored(3, out + (Blocks::kSums + 1) * 256, 64);
   }
 };
 

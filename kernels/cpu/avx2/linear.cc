@@ -376,7 +376,7 @@ void avx2::LinearShare::run() const {
         const bool whole = part.end == k;
         std::byte* unpacked[2] = {scratch.panel, scratch.panel};
         for (int64_t j = 0; j < weights; ++j) {
-          const int64_t side = by[j]->unpacked_bytes(256), bytes = panel_bytes(j);
+          const int64_t side = by[j]->unpacked_bytes(1), bytes = panel_bytes(j);
           if (j > 0) unpacked[1] += n * (together ? side : by[0]->unpacked_bytes(part.end - part.begin));
           const std::byte* data = weight(j).data + i * bytes;
           for (int64_t m = 0; m < n; ++m) {

@@ -61,8 +61,8 @@ using ManyFn = void (*)(const std::byte* w, int64_t k, const DotTokens& x, int64
 using SumsFn = void (*)(const std::byte* row, int64_t k, std::byte* sums);
 // Levels with tiles: a part of panels' k is unpacked, panel by panel, 16 or kTileTokens tokens are arranged, then both
 // are multiplied. Parts are multiples of 256 but for k's last.
-//   unpacked  panels side by side, unpacked_bytes(part) each, 64-byte aligned: 256 k of all panels, then the next. One
-//             is unpacked to the place of its first 256 k
+//   unpacked  panels side by side, unpacked_bytes(part) each, 64-byte aligned: a block of all panels, then the next. One
+//             is unpacked to the place of its first block
 //   arranged  linear_tile_bytes(k), 64-byte aligned, all k; formats with the same function share what it makes
 //   out       [panel][kTileTokens][16], added to but by the first part
 using UnpackFn = void (*)(const std::byte* w, int64_t k, Range part, std::byte* unpacked, int64_t panels);
@@ -71,7 +71,7 @@ using TilesFn = void (*)(const std::byte* unpacked, int64_t panels, int64_t k, R
                          int64_t tokens, float* out);
 struct Tiles {
   UnpackFn unpack = nullptr;                       // null: the level has none, with the others
-  int64_t (*unpacked_bytes)(int64_t k) = nullptr;  // of one panel; of 256 k or less as of 256
+  int64_t (*unpacked_bytes)(int64_t k) = nullptr;  // of one panel, whole blocks: of 256 k or more
   ArrangeFn arrange = nullptr;
   TilesFn tiles = nullptr;
 };
