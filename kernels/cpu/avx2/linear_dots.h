@@ -60,9 +60,9 @@ using ManyFn = void (*)(const std::byte* w, int64_t k, const DotTokens& x, int64
 // Sums of a q8a row's codes as a level's products of a format want them, k / 4 bytes or less.
 using SumsFn = void (*)(const std::byte* row, int64_t k, std::byte* sums);
 // Levels with tiles: a part of panels' k is unpacked, panel by panel, 16 or kTileTokens tokens are arranged, then both
-// are multiplied. Parts are multiples of 256 but for k's last.
-//   unpacked  panels side by side, unpacked_bytes(part) each, 64-byte aligned: a block of all panels, then the next. One
-//             is unpacked to the place of its first block
+// are multiplied. Parts are multiples of 512 but for k's last.
+//   unpacked  panels side by side, unpacked_bytes(part) each, 64-byte aligned: a block of all panels, then the next.
+//             A panel is unpacked to the place of its first block
 //   arranged  linear_tile_bytes(k), 64-byte aligned, all k; formats with the same function share what it makes
 //   out       [panel][kTileTokens][16], added to but by the first part
 using UnpackFn = void (*)(const std::byte* w, int64_t k, Range part, std::byte* unpacked, int64_t panels);
