@@ -261,54 +261,57 @@ std::vector<Case> kv_write(Random& random) {
 
 std::vector<Case> rope_kv_write(Random& random) {
   std::vector<Case> cases;
-  for (const DType dtype : kKvTypes) {
-    for (const Rotation& r : kRotations) {
-      const int64_t t = 5, kv_heads = r.heads % 2 == 0 ? 2 : 1, all = r.heads + 2 * kv_heads, pages = 3;
-      const Dim n = tokens(t);
-      Tensor qkv = floats(random, {n, all * r.head_dim});
-      const std::vector<int32_t> slots = shuffled_slots(random, pages, t);
-      Case c{fmt::format("kv dtype {} heads={}/{} head_dim={} pairs={} {}", static_cast<int>(dtype), r.heads, kv_heads,
-                         r.head_dim, r.pairs, r.style),
-             {cache(dtype, pages, kv_heads, r.head_dim), qkv, ints({n}, sequence_of(t, 1000)), ints({n}, slots),
-              frequencies(r.pairs)},
-             {output(type(DType::kF32, {n, r.heads * r.head_dim}))},
-             {{"heads", r.heads},
-              {"kv_heads", kv_heads},
-              {"head_dim", r.head_dim},
-              {"style", r.style},
-              {"mscale", r.mscale}},
-             {-1, 0},
-             {}};
-      c.out.push_back(output(c.in[0].type));
+  const auto add = [&](DType dtype, const Rotation& r, int64_t t) {
+    const int64_t kv_heads = r.heads % 2 == 0 ? 2 : 1, all = r.heads + 2 * kv_heads, pages = t / kKvPageSize + 3;
+    const Dim n = tokens(t);
+    Tensor qkv = floats(random, {n, all * r.head_dim});
+    const std::vector<int32_t> slots = shuffled_slots(random, pages, t);
+    Case c{fmt::format("kv dtype {} heads={}/{} head_dim={} pairs={} {}", static_cast<int>(dtype), r.heads, kv_heads,
+                       r.head_dim, r.pairs, r.style),
+           {cache(dtype, pages, kv_heads, r.head_dim), qkv, ints({n}, sequence_of(t, 1000)), ints({n}, slots),
+            frequencies(r.pairs)},
+           {output(type(DType::kF32, {n, r.heads * r.head_dim}))},
+           {{"heads", r.heads},
+            {"kv_heads", kv_heads},
+            {"head_dim", r.head_dim},
+            {"style", r.style},
+            {"mscale", r.mscale}},
+           {-1, 0},
+           {}};
+    c.out.push_back(output(c.in[0].type));
 
-      const std::vector<float> x = values(qkv);
-      const int64_t width = all * r.head_dim, q_width = r.heads * r.head_dim;
-      const std::vector<double> rotated = rotation_bound(x, width, r.heads + kv_heads, r);
-      std::vector<double> q_bound, kv_bound(static_cast<size_t>(pages * 2 * kv_heads * kKvPageSize * r.head_dim), 0.0);
-      for (int64_t i = 0; i < t; ++i) {
-        const auto row = rotated.begin() + i * width;
-        q_bound.insert(q_bound.end(), row, row + q_width);
-        for (int64_t h = 0; h < kv_heads; ++h) {
-          double largest = 0;
-          for (int64_t d = 0; d < r.head_dim; ++d) {
-            largest =
-                std::max<double>(largest, std::fabs(x[static_cast<size_t>(i * width + q_width + h * r.head_dim + d)]));
-          }
-          largest *= std::sqrt(2.0) * std::max(1.0, r.mscale);
-          const int64_t at = kv_row_offset(1, 2 * kv_heads, slots[static_cast<size_t>(i)], h) * r.head_dim;
-          for (int64_t d = 0; d < r.head_dim; ++d) {
-            const double b = row[q_width + h * r.head_dim + d];
-            // A rounding to f16 or to a code may fall to the other side: one step of the format.
-            kv_bound[static_cast<size_t>(at + d)] = dtype == DType::kF32   ? b
-                                                    : dtype == DType::kF16 ? b + largest * 0x1p-10
-                                                                           : 4 * b + largest / 127;
-          }
+    const std::vector<float> x = values(qkv);
+    const int64_t width = all * r.head_dim, q_width = r.heads * r.head_dim;
+    const std::vector<double> rotated = rotation_bound(x, width, r.heads + kv_heads, r);
+    std::vector<double> q_bound, kv_bound(static_cast<size_t>(pages * 2 * kv_heads * kKvPageSize * r.head_dim), 0.0);
+    for (int64_t i = 0; i < t; ++i) {
+      const auto row = rotated.begin() + i * width;
+      q_bound.insert(q_bound.end(), row, row + q_width);
+      for (int64_t h = 0; h < kv_heads; ++h) {
+        double largest = 0;
+        for (int64_t d = 0; d < r.head_dim; ++d) {
+          largest =
+              std::max<double>(largest, std::fabs(x[static_cast<size_t>(i * width + q_width + h * r.head_dim + d)]));
+        }
+        largest *= std::sqrt(2.0) * std::max(1.0, r.mscale);
+        const int64_t at = kv_row_offset(1, 2 * kv_heads, slots[static_cast<size_t>(i)], h) * r.head_dim;
+        for (int64_t d = 0; d < r.head_dim; ++d) {
+          const double b = row[q_width + h * r.head_dim + d];
+          // A rounding to f16 or to a code may fall to the other side: one step of the format.
+          kv_bound[static_cast<size_t>(at + d)] = dtype == DType::kF32   ? b
+                                                  : dtype == DType::kF16 ? b + largest * 0x1p-10
+                                                                         : 4 * b + largest / 127;
         }
       }
-      c.tolerance = {q_bound, kv_bound};
-      cases.push_back(c);
     }
+    c.tolerance = {q_bound, kv_bound};
+    cases.push_back(c);
+  };
+  for (const DType dtype : kKvTypes) {
+    for (const Rotation& r : kRotations) add(dtype, r, 5);
   }
+  // A megabyte of q for each of two threads: past the caches.
+  for (const char* style : {"half", "interleaved"}) add(DType::kF16, {32, 64, 32, style, 1.0}, 260);
   return cases;
 }
 

@@ -7,6 +7,7 @@
 #include "kernels/cpu/avx2/kv_rows.h"
 #include "kernels/cpu/avx2/sincos.h"
 #include "kernels/cpu/avx2/vector.h"
+#include "kernels/cpu/streamed.h"
 
 namespace ll::avx2 {
 namespace {
@@ -31,17 +32,29 @@ void factors_of(int32_t position, const float* inv_freq, int64_t pairs, double m
   }
 }
 
+// kStreamed: past the caches, whole registers at multiples of 32 bytes.
+template <bool kStreamed>
+void put(float* y, int64_t count, __m256 v) {
+  if constexpr (kStreamed) {
+    _mm256_stream_ps(y, v);
+  } else {
+    store_part(y, count, v);
+  }
+}
+
 // y0 = fma(x0, c, -(x1 s)), y1 = fma(x1, c, x0 s). y may be x.
+template <bool kStreamed>
 void rotate_half(const float* x, const float* c, const float* s, int64_t pairs, float* y) {
   for (int64_t i = 0; i < pairs; i += 8) {
     const int64_t count = pairs - i;
     const __m256 x0 = load_part(x + i, count), x1 = load_part(x + pairs + i, count);
     const __m256 ci = load_part(c + i, count), si = load_part(s + i, count);
-    store_part(y + i, count, _mm256_fmsub_ps(x0, ci, _mm256_mul_ps(x1, si)));
-    store_part(y + pairs + i, count, _mm256_fmadd_ps(x1, ci, _mm256_mul_ps(x0, si)));
+    put<kStreamed>(y + i, count, _mm256_fmsub_ps(x0, ci, _mm256_mul_ps(x1, si)));
+    put<kStreamed>(y + pairs + i, count, _mm256_fmadd_ps(x1, ci, _mm256_mul_ps(x0, si)));
   }
 }
 
+template <bool kStreamed>
 void rotate_interleaved(const float* x, const float* c, const float* s, int64_t pairs, float* y) {
   const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
   // Of four pairs, all there: c and s are padded to 64 bytes.
@@ -52,7 +65,7 @@ void rotate_interleaved(const float* x, const float* c, const float* s, int64_t 
     const int64_t count = pairs - i < 4 ? pairs - i : 4;
     const __m256 xi = load_part(x + 2 * i, 2 * count);
     const __m256 swapped = _mm256_permute_ps(xi, 0xb1);
-    store_part(y + 2 * i, 2 * count, _mm256_fmaddsub_ps(xi, both(c + i), _mm256_mul_ps(swapped, both(s + i))));
+    put<kStreamed>(y + 2 * i, 2 * count, _mm256_fmaddsub_ps(xi, both(c + i), _mm256_mul_ps(swapped, both(s + i))));
   }
 }
 
@@ -67,11 +80,12 @@ struct Rotation {
         s(c + rope_factor_stride(pairs)) {}
 
   void move_to(int32_t position) const { factors_of(position, inv_freq, pairs, mscale, c, s); }
+  template <bool kStreamed = false>
   void rotate(const float* x, int64_t head_dim, float* y) const {
     if (interleaved) {
-      rotate_interleaved(x, c, s, pairs, y);
+      rotate_interleaved<kStreamed>(x, c, s, pairs, y);
     } else {
-      rotate_half(x, c, s, pairs, y);
+      rotate_half<kStreamed>(x, c, s, pairs, y);
     }
     if (y != x && head_dim > 2 * pairs)
       std::memcpy(y + 2 * pairs, x + 2 * pairs, static_cast<size_t>(4 * (head_dim - 2 * pairs)));
@@ -124,10 +138,16 @@ void rope_kv_write(const KernelCall& call) {
   const Rotation rotation(call, call.in[4]);
   float* rotated = rotation.s + rope_factor_stride(rotation.pairs);
   const Range rows = split(qkv.dim(0), 1, call.thread, call.threads);
+  const bool streamed = (rows.end - rows.begin) * q.row_bytes >= kStreamedBytes && rotation.pairs % 8 == 0 &&
+                        2 * rotation.pairs == head_dim && q.row_bytes % 32 == 0 &&
+                        reinterpret_cast<uintptr_t>(q.data) % 32 == 0;
   for (int64_t t = rows.begin; t < rows.end; ++t) {
     rotation.move_to(positions[t]);
     const float* x = qkv.row<float>(t);
-    for (int64_t d = 0; d < q.last(); d += head_dim, x += head_dim) rotation.rotate(x, head_dim, q.row<float>(t) + d);
+    for (int64_t d = 0; d < q.last(); d += head_dim, x += head_dim) {
+      float* const to = q.row<float>(t) + d;
+      streamed ? rotation.rotate<true>(x, head_dim, to) : rotation.rotate(x, head_dim, to);
+    }
     for (int64_t h = 0; h < kv_heads; ++h, x += head_dim) {
       rotation.rotate(x, head_dim, rotated);
       store_row(kv.dtype, rotated, head_dim, kv.data + kv_row_offset(bytes, planes, slots[t], h));
@@ -136,6 +156,7 @@ void rope_kv_write(const KernelCall& call) {
       store_row(kv.dtype, x, head_dim, kv.data + kv_row_offset(bytes, planes, slots[t], kv_heads + h));
     }
   }
+  if (streamed) _mm_sfence();
 }
 
 }  // namespace ll::avx2
