@@ -61,7 +61,7 @@ std::span<const SampledToken> HostSampling::sample_rest(std::span<const float> l
   if (rest_.size() < 2 || rest_.size() * vocab < kWorthATeam) {
     sample_part(0, 1);
   } else {
-    team_->run(1, [&](uint32_t, int part, int) { sample_part(static_cast<size_t>(part), parts); });
+    team_->run([&](uint32_t, int part, int) { sample_part(static_cast<size_t>(part), parts); });
   }
   return sampled_;
 }

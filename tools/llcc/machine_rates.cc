@@ -50,7 +50,7 @@ Result<double> measure_operations(int threads) {
   double fastest = 0;
   for (int pass = 0; pass < kPasses; ++pass) {
     const auto begin = std::chrono::steady_clock::now();
-    team->run(1, [&](uint32_t, int part, int thread) {
+    team->run([&](uint32_t, int part, int thread) {
       fn({in, out, Attrs(), part, threads, {scratch[static_cast<size_t>(thread)].get(), scratch_bytes}});
     });
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begin;

@@ -42,6 +42,23 @@ struct PreparedLaunch {
   std::string name;    // of its row among the times
 };
 
+// Steps of so many tokens are cut into a part for each thread: products arrange their tokens in each part anew.
+constexpr uint32_t kWholeTokens = 16;
+// Programs that read less may have their weights in their threads' caches, where others should not take them from.
+constexpr uint64_t kCachedBytes = uint64_t{64} << 20;
+// A part moves so many bytes at least: what takes it from another thread costs about a microsecond.
+constexpr uint64_t kPieceBytes = uint64_t{128} << 10;
+
+// Parts of a launch for each of `threads`. Threads that read memory side by side do not get the same share of it, nor
+// does the system or a neighbour slow them alike: whoever is done takes from the others.
+uint8_t pieces_of(const Program& program, const Launch& launch, int threads) {
+  uint64_t all = 0;
+  for (const Launch& other : program.launches) all += other.cost.bytes;
+  if (threads == 1 || program.max_tokens >= kWholeTokens || all < kCachedBytes) return 1;
+  const uint64_t pieces = launch.cost.bytes / kPieceBytes / static_cast<uint64_t>(threads);
+  return static_cast<uint8_t>(std::clamp<uint64_t>(pieces, 1, kMaxPieces));
+}
+
 int64_t launch_clock_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
@@ -61,6 +78,7 @@ std::string time_name(const Launch& launch) {
 
 struct PreparedProgram {
   std::vector<PreparedLaunch> launches;
+  std::vector<uint8_t> pieces;  // of each, as Team::run takes them
 };
 
 // Sizes of a step.
@@ -253,6 +271,7 @@ void CpuDevice::prepare() {
     for (const Launch& launch : program.launches) {
       PreparedLaunch& p = prepared.launches.emplace_back();
       p.fn = kernel_fn(*launch.kernel, isa_);
+      prepared.pieces.push_back(pieces_of(program, launch, team_->size()));
       p.attrs = Attrs(launch.attrs);
       p.name = time_name(launch);
       p.input_count = launch.inputs.size();
@@ -308,7 +327,8 @@ Result<std::span<const float>> CpuDevice::run(size_t number, const Step& step) {
   // When the last part of a launch returned. A launch begins when the one before has ended.
   std::vector<std::atomic<int64_t>> ends(timed_ ? launches.size() : 0);
   const int64_t begin = timed_ ? launch_clock_ns() : 0;
-  team_->run(static_cast<uint32_t>(launches.size()), [&](uint32_t index, int part, int thread) {
+  const std::vector<uint8_t>& pieces = programs_[number].pieces;
+  team_->run(pieces, [&](uint32_t index, int part, int thread) {
     const PreparedLaunch& launch = launches[index];
     if (launch.empty) return;
     const std::span<const TensorView> views = launch.views;
@@ -317,7 +337,7 @@ Result<std::span<const float>> CpuDevice::run(size_t number, const Step& step) {
     call.out = views.subspan(launch.input_count);
     call.attrs = launch.attrs;
     call.thread = part;
-    call.threads = threads;
+    call.threads = threads * pieces[index];
     call.scratch = {scratch_[static_cast<size_t>(thread)], plan_.scratch_bytes};
     call.deterministic = deterministic_;
     launch.fn(call);

@@ -22,6 +22,8 @@ constexpr int64_t kPatienceNanoseconds = 20'000;
 constexpr uint32_t kFinished = 0xFFFFFFFF, kStopped = 0xFFFFFFFE;
 
 bool is_launch(uint64_t current) { return static_cast<uint32_t>(current) < kStopped; }
+uint32_t index_of(uint64_t launch) { return static_cast<uint32_t>(launch) >> 8; }
+int pieces_of(uint64_t launch) { return static_cast<int>(launch & 0xff); }
 
 int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
@@ -47,7 +49,7 @@ class BlockSignals {
 }  // namespace
 
 Team::Team(int threads, std::span<const NodeShare> shares)
-    : size_(threads), parts_(static_cast<size_t>(threads)), current_(kFinished) {
+    : size_(threads), parts_(static_cast<size_t>(threads * kMaxPieces)), current_(kFinished) {
   // With more threads than CPUs, whoever spins keeps the one it waits for from running.
   spins_ = static_cast<unsigned>(threads) <= std::thread::hardware_concurrency();
   for (const NodeShare& share : shares) spins_ &= static_cast<size_t>(share.threads) <= share.cpus.size();
@@ -93,29 +95,31 @@ void Team::work(int thread) {
     const uint32_t seen = published_.load(std::memory_order_acquire);
     const uint64_t current = current_.load(std::memory_order_acquire);
     if (static_cast<uint32_t>(current) == kStopped) return;
-    if (is_launch(current)) take(current, thread, thread);
+    if (is_launch(current)) take_own(current, thread);
     wait(seen, current, thread, patient);
   }
 }
 
-void Team::call(Body body, void* context, uint32_t launches) {
-  if (launches == 0) return;
+void Team::call(Body body, void* context, std::span<const uint8_t> pieces) {
+  if (pieces.empty()) return;
   const BoundThread bound(caller_cpus_);
   const uint32_t control_word = _mm_getcsr();
   _mm_setcsr(kDefaultControlWord);
   if (size_ == 1) {
-    for (uint32_t launch = 0; launch < launches; ++launch) body(context, launch, 0, 0);
+    for (uint32_t launch = 0; launch < pieces.size(); ++launch) {
+      for (int part = 0; part < pieces[launch]; ++part) body(context, launch, part, 0);
+    }
   } else {
     body_ = body;
     context_ = context;
-    launches_ = launches;
-    publish(((current_.load(std::memory_order_relaxed) >> 32) + 1) << 32);
+    pieces_ = pieces;
+    publish(((current_.load(std::memory_order_relaxed) >> 32) + 1) << 32 | pieces[0]);
     bool patient = true;
     while (true) {
       const uint32_t seen = published_.load(std::memory_order_acquire);
       const uint64_t current = current_.load(std::memory_order_acquire);
       if (!is_launch(current)) break;
-      take(current, 0, 0);
+      take_own(current, 0);
       wait(seen, current, 0, patient);
     }
   }
@@ -129,21 +133,35 @@ bool Team::take(uint64_t launch, int part, int thread) {
   std::atomic<uint64_t>& taken = parts_[static_cast<size_t>(part)].taken;
   uint64_t old = taken.load(std::memory_order_relaxed);
   if (old >= launch || !taken.compare_exchange_strong(old, launch, std::memory_order_acq_rel)) return false;
-  body_(context_, static_cast<uint32_t>(launch), part, thread);
-  if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(size_)) advance(launch);
+  body_(context_, index_of(launch), part, thread);
+  const auto parts = static_cast<uint32_t>(size_ * pieces_of(launch));
+  if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == parts) advance(launch);
   return true;
 }
 
+void Team::take_own(uint64_t launch, int thread) {
+  const int pieces = pieces_of(launch);
+  for (int i = 0; i < pieces; ++i) take(launch, thread * pieces + i, thread);
+  if (pieces > 1) take_from_others(launch, thread);
+}
+
+// Their last pieces first: they begin with the first ones.
 bool Team::take_from_others(uint64_t launch, int thread) {
+  const int pieces = pieces_of(launch);
   bool took = false;
-  for (int i = 1; i < size_; ++i) took |= take(launch, (thread + i) % size_, thread);
+  for (int i = 1; i < size_; ++i) {
+    for (int piece = pieces - 1; piece >= 0; --piece) {
+      took |= take(launch, (thread + i) % size_ * pieces + piece, thread);
+    }
+  }
   return took;
 }
 
 void Team::advance(uint64_t launch) {
   done_.store(0, std::memory_order_relaxed);
-  const bool last = static_cast<uint32_t>(launch) + 1 == launches_;
-  publish(last ? launch | kFinished : launch + 1);
+  const uint32_t next = index_of(launch) + 1;
+  const uint64_t run = launch >> 32 << 32;
+  publish(next == pieces_.size() ? run | kFinished : run | uint64_t{next} << 8 | pieces_[next]);
 }
 
 void Team::publish(uint64_t launch) {

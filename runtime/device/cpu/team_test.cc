@@ -35,17 +35,21 @@ TEST(Team, EveryPartOfEveryLaunchRunsOnce) {
   for (const int threads : {1, 2, 3, 8}) {
     const auto team = make(threads);
     EXPECT_EQ(team->size(), threads);
-    constexpr uint32_t kLaunches = 50;
-    std::vector<std::vector<int>> runs(kLaunches, std::vector<int>(static_cast<size_t>(threads), 0));
+    std::vector<uint8_t> pieces;
+    std::vector<std::vector<int>> runs;
+    for (int i = 0; i < 50; ++i) {
+      pieces.push_back(static_cast<uint8_t>(1 + 5 * i % kMaxPieces));
+      runs.emplace_back(static_cast<size_t>(threads) * pieces.back(), 0);
+    }
     for (int call = 0; call < 20; ++call) {
-      team->run(kLaunches, [&](uint32_t launch, int part, int thread) {
+      team->run(pieces, [&](uint32_t launch, int part, int thread) {
         ++runs[launch][static_cast<size_t>(part)];
         EXPECT_GE(thread, 0);
         EXPECT_LT(thread, threads);
       });
     }
-    for (const auto& launch : runs) EXPECT_EQ(launch, std::vector<int>(static_cast<size_t>(threads), 20));
-    team->run(0, [](uint32_t, int, int) { FAIL(); });
+    for (const auto& launch : runs) EXPECT_EQ(launch, std::vector<int>(launch.size(), 20));
+    team->run({}, [](uint32_t, int, int) { FAIL(); });
   }
 }
 
@@ -53,14 +57,16 @@ TEST(Team, EveryPartOfEveryLaunchRunsOnce) {
 TEST(Team, LaunchesSeeWhatTheOnesBeforeWrote) {
   for (const int threads : {2, 3, 7}) {
     const auto team = make(threads);
-    const auto n = static_cast<size_t>(threads);
+    constexpr uint8_t kPieces = 3;
+    const auto n = static_cast<size_t>(threads) * kPieces;
     constexpr uint32_t kLaunches = 200;
+    const std::vector<uint8_t> pieces(kLaunches, kPieces);
     std::vector<uint64_t> even(n, 1), odd(n, 0), want(n, 1);
     const auto next = [](const std::vector<uint64_t>& from, size_t part) {
       return std::accumulate(from.begin(), from.end(), uint64_t{0}) * 31 + part;
     };
     for (int call = 0; call < 5; ++call) {
-      team->run(kLaunches, [&](uint32_t launch, int part, int) {
+      team->run(pieces, [&](uint32_t launch, int part, int) {
         const auto p = static_cast<size_t>(part);
         if (launch % 2 == 0) {
           odd[p] = next(even, p);
@@ -86,13 +92,14 @@ TEST(Team, OthersTakeThePartsOfALateThread) {
   std::atomic<int> parts = 0;
   for (int call = 0; call < 200; ++call) {
     constexpr uint32_t kLaunches = 7;
-    team->run(kLaunches, [&](uint32_t launch, int, int thread) {
+    const std::vector<uint8_t> pieces(kLaunches, call % 2 == 0 ? 1 : 2);
+    team->run(pieces, [&](uint32_t launch, int, int thread) {
       uint32_t before = running.exchange(launch);
       EXPECT_TRUE(before == launch || before + 1 == launch || (launch == 0 && before == kLaunches - 1)) << before;
       ++parts;
       if (thread == 1 && launch % 3 == 0) std::this_thread::sleep_for(std::chrono::microseconds(300));
     });
-    EXPECT_EQ(parts, (call + 1) * 3 * static_cast<int>(kLaunches));
+    EXPECT_EQ(parts.exchange(0), pieces[0] * 3 * static_cast<int>(kLaunches));
   }
 }
 
@@ -104,7 +111,7 @@ TEST(Team, ThreadsStartWithTheDefaultRoundingAndTheCallerKeepsItsOwn) {
   std::array<unsigned, 3> seen{};
   // A part each, on a thread each: nobody is done before all have begun.
   std::atomic<int> begun = 0;
-  team->run(1, [&](uint32_t, int part, int) {
+  team->run([&](uint32_t, int part, int) {
     seen[static_cast<size_t>(part)] = _mm_getcsr();
     ++begun;
     const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(200);
@@ -125,7 +132,7 @@ TEST(Team, ThreadsStayOnTheCpusOfTheirShare) {
   EXPECT_EQ((*team)->binding_error(), 0);
   EXPECT_EQ(CpuSet::of_this_thread().cpus(), all);
   std::array<std::vector<int>, 5> seen;
-  (*team)->run(1000, [&](uint32_t, int, int thread) {
+  (*team)->run(std::vector<uint8_t>(1000, 1), [&](uint32_t, int, int thread) {
     auto& cpus = seen[static_cast<size_t>(thread)];
     if (cpus.empty()) cpus = CpuSet::of_this_thread().cpus();
   });
@@ -143,13 +150,13 @@ TEST(Team, CpusThatAreNotThereLeaveThreadsUnbound) {
   ASSERT_TRUE(team);
   EXPECT_EQ((*team)->binding_error(), EINVAL);
   std::atomic<int> parts = 0;
-  (*team)->run(10, [&](uint32_t, int, int) { ++parts; });
+  (*team)->run(std::vector<uint8_t>(10, 1), [&](uint32_t, int, int) { ++parts; });
   EXPECT_EQ(parts, 20);
 }
 
 TEST(Team, AnIdleTeamUsesNoProcessorTime) {
   const auto team = make(4);
-  team->run(3, [](uint32_t, int, int) {});
+  team->run(std::vector<uint8_t>(3, 1), [](uint32_t, int, int) {});
   const auto cpu = [] {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
