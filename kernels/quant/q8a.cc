@@ -16,15 +16,15 @@ float round_even(float v) { return (v + 0x1.8p23f) - 0x1.8p23f; }
 
 DType q8a_for_x16(DType weight) { return find_format(weight)->block_elements == 256 ? DType::kQ8A256 : DType::kQ8A; }
 
-void q8a_quantize_part(DType dtype, const float* x, int64_t first, int64_t count, int64_t k, std::byte* row) {
-  auto* codes = reinterpret_cast<int8_t*>(row) + first;
-  auto* scales = reinterpret_cast<float*>(row + k) + first / kQ8aGroup;
-  auto* sums = reinterpret_cast<int16_t*>(row + k + k / kQ8aGroup * 4) + first / 16;
+void q8a_quantize_row(DType dtype, const float* x, int64_t k, std::byte* row) {
+  auto* codes = reinterpret_cast<int8_t*>(row);
+  auto* scales = reinterpret_cast<float*>(row + k);
+  auto* sums = reinterpret_cast<int16_t*>(row + k + k / kQ8aGroup * 4);
   const int64_t block = q8a_block(dtype);
-  for (int64_t begin = 0; begin < count; begin += block) {
+  for (int64_t first = 0; first < k; first += block) {
     // Compared as integers, so that infinities and NaN are the largest.
     uint32_t largest = 0;
-    for (int64_t i = begin; i < begin + block; ++i) {
+    for (int64_t i = first; i < first + block; ++i) {
       const uint32_t magnitude = std::bit_cast<uint32_t>(x[i]) & 0x7fffffffu;
       largest = magnitude > largest ? magnitude : largest;
     }
@@ -35,8 +35,8 @@ void q8a_quantize_part(DType dtype, const float* x, int64_t first, int64_t count
     } else if (max >= kQ8aSmallest) {
       scale = max / 127.0f, inverse = 127.0f / max;
     }
-    std::fill_n(scales + begin / kQ8aGroup, block / kQ8aGroup, scale);
-    for (int64_t part = begin; part < begin + block; part += 16) {
+    std::fill_n(scales + first / kQ8aGroup, block / kQ8aGroup, scale);
+    for (int64_t part = first; part < first + block; part += 16) {
       int sum = 0;
       for (int64_t i = part; i < part + 16; ++i) {
         const int code = inverse == 0 ? 0 : static_cast<int>(round_even(x[i] * inverse));

@@ -45,12 +45,8 @@ struct Q8aRow {
           reinterpret_cast<const int16_t*>(row + k + k / kQ8aGroup * 4)};
 }
 
-// `dtype` is one of the two, and k, first and count are multiples of its block. x holds values [first, first + count)
-// of a row of k.
-void q8a_quantize_part(DType dtype, const float* x, int64_t first, int64_t count, int64_t k, std::byte* row);
-inline void q8a_quantize_row(DType dtype, const float* x, int64_t k, std::byte* row) {
-  q8a_quantize_part(dtype, x, 0, k, k, row);
-}
+// `dtype` is one of the two and k a multiple of its block.
+void q8a_quantize_row(DType dtype, const float* x, int64_t k, std::byte* row);
 void q8a_dequantize_row(const std::byte* row, int64_t k, float* x);
 
 }  // namespace ll

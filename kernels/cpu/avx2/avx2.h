@@ -16,9 +16,11 @@ void kv_write(const KernelCall& call);
 void rope_kv_write(const KernelCall& call);
 void attention(const KernelCall& call);
 
-// y[d] = x[d] / sqrt(mean(x^2) + eps) * w[d].
-void norm_row(const float* x, const float* w, int64_t size, double eps, float* y);
-// The bits of q8a_quantize_part (kernels/quant/q8a.h).
+// The kernels with a level's way to quantize a row of `size`, the bits of q8a_quantize_row (kernels/quant/q8a.h).
+using QuantizeRowFn = void (*)(DType dtype, const float* x, int64_t size, std::byte* row);
+void quantize_with(const KernelCall& call, QuantizeRowFn quantize_row);
+void norm_quantize_with(const KernelCall& call, QuantizeRowFn quantize_row);
+// Of such a row values [first, first + count), whole blocks, which are those at x.
 void quantize_part(DType dtype, const float* x, int64_t first, int64_t count, int64_t size, std::byte* row);
 
 }  // namespace ll::avx2

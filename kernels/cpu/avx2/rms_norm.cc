@@ -23,8 +23,6 @@ float largest_of(const float* x, int64_t count) {
   return largest_magnitude(of_all);
 }
 
-}  // namespace
-
 // Sums squares in 4 x 8 lanes of f32, then (0+1)+(2+3), then the lanes: at most size / 32 + 6 roundings deep.
 void norm_row(const float* x, const float* w, int64_t size, double eps, float* y) {
   __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
@@ -51,6 +49,8 @@ void norm_row(const float* x, const float* w, int64_t size, double eps, float* y
     store_part(y + d, size - d, _mm256_mul_ps(scaled, load_part(w + d, size - d)));
   }
 }
+
+}  // namespace
 
 void quantize_part(DType dtype, const float* x, int64_t first, int64_t count, int64_t size, std::byte* row) {
   std::byte* const codes = row + first;
@@ -84,6 +84,10 @@ void quantize_part(DType dtype, const float* x, int64_t first, int64_t count, in
   }
 }
 
+static void quantize_row(DType dtype, const float* x, int64_t size, std::byte* row) {
+  quantize_part(dtype, x, 0, size, size, row);
+}
+
 void rms_norm(const KernelCall& call) {
   const TensorView &x = call.in[0], &y = call.out[0];
   const float* w = reinterpret_cast<const float*>(call.in[1].data);
@@ -92,15 +96,15 @@ void rms_norm(const KernelCall& call) {
   for (int64_t t = rows.begin; t < rows.end; ++t) norm_row(x.row<float>(t), w, x.last(), eps, y.row<float>(t));
 }
 
-void quantize(const KernelCall& call) {
+void quantize_with(const KernelCall& call, QuantizeRowFn quantize_row) {
   const TensorView &x = call.in[0], &y = call.out[0];
   const Range rows = split(x.dim(0), 1, call.thread, call.threads);
   for (int64_t t = rows.begin; t < rows.end; ++t) {
-    quantize_part(y.dtype, x.row<float>(t), 0, x.last(), x.last(), y.row<std::byte>(t));
+    quantize_row(y.dtype, x.row<float>(t), x.last(), y.row<std::byte>(t));
   }
 }
 
-void norm_quantize(const KernelCall& call) {
+void norm_quantize_with(const KernelCall& call, QuantizeRowFn quantize_row) {
   const TensorView &x = call.in[0], &y = call.out[0];
   const float* w = reinterpret_cast<const float*>(call.in[1].data);
   const double eps = call.attrs.f64("eps");
@@ -108,8 +112,11 @@ void norm_quantize(const KernelCall& call) {
   const Range rows = split(x.dim(0), 1, call.thread, call.threads);
   for (int64_t t = rows.begin; t < rows.end; ++t) {
     norm_row(x.row<float>(t), w, x.last(), eps, normed);
-    quantize_part(y.dtype, normed, 0, x.last(), x.last(), y.row<std::byte>(t));
+    quantize_row(y.dtype, normed, x.last(), y.row<std::byte>(t));
   }
 }
+
+void quantize(const KernelCall& call) { quantize_with(call, quantize_row); }
+void norm_quantize(const KernelCall& call) { norm_quantize_with(call, quantize_row); }
 
 }  // namespace ll::avx2

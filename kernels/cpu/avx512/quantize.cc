@@ -75,37 +75,17 @@ bool quantize_256(DType dtype, const float* x, std::byte* codes, std::byte* scal
   return true;
 }
 
+void quantize_row(DType dtype, const float* x, int64_t size, std::byte* row) {
+  std::byte *const scales = row + size, *const sums = scales + size / kQ8aGroup * 4;
+  for (int64_t i = 0; i < size; i += 256) {
+    if (size - i >= 256 && quantize_256(dtype, x + i, row + i, scales + i / kQ8aGroup * 4, sums + i / 16 * 2)) continue;
+    avx2::quantize_part(dtype, x + i, i, std::min<int64_t>(256, size - i), size, row);
+  }
+}
+
 }  // namespace
 
-void quantize_part(DType dtype, const float* x, int64_t first, int64_t count, int64_t size, std::byte* row) {
-  std::byte *const scales = row + size, *const sums = scales + size / kQ8aGroup * 4;
-  for (int64_t i = 0; i < count; i += 256) {
-    const int64_t at = first + i;
-    if (count - i >= 256 && quantize_256(dtype, x + i, row + at, scales + at / kQ8aGroup * 4, sums + at / 16 * 2)) {
-      continue;
-    }
-    avx2::quantize_part(dtype, x + i, at, std::min<int64_t>(256, count - i), size, row);
-  }
-}
-
-void quantize(const KernelCall& call) {
-  const TensorView &x = call.in[0], &y = call.out[0];
-  const Range rows = split(x.dim(0), 1, call.thread, call.threads);
-  for (int64_t t = rows.begin; t < rows.end; ++t) {
-    quantize_part(y.dtype, x.row<float>(t), 0, x.last(), x.last(), y.row<std::byte>(t));
-  }
-}
-
-void norm_quantize(const KernelCall& call) {
-  const TensorView &x = call.in[0], &y = call.out[0];
-  const float* w = reinterpret_cast<const float*>(call.in[1].data);
-  const double eps = call.attrs.f64("eps");
-  float* normed = reinterpret_cast<float*>(call.scratch.data());
-  const Range rows = split(x.dim(0), 1, call.thread, call.threads);
-  for (int64_t t = rows.begin; t < rows.end; ++t) {
-    avx2::norm_row(x.row<float>(t), w, x.last(), eps, normed);
-    quantize_part(y.dtype, normed, 0, x.last(), x.last(), y.row<std::byte>(t));
-  }
-}
+void quantize(const KernelCall& call) { avx2::quantize_with(call, quantize_row); }
+void norm_quantize(const KernelCall& call) { avx2::norm_quantize_with(call, quantize_row); }
 
 }  // namespace ll::avx512

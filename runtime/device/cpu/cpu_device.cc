@@ -49,14 +49,18 @@ constexpr uint64_t kCachedBytes = uint64_t{64} << 20;
 // A part moves so many bytes at least: what takes it from another thread costs about a microsecond.
 constexpr uint64_t kPieceBytes = uint64_t{128} << 10;
 
-// Parts of a launch for each of `threads`. Threads that read memory side by side do not get the same share of it, nor
-// does the system or a neighbour slow them alike: whoever is done takes from the others.
-uint8_t pieces_of(const Program& program, const Launch& launch, int threads) {
+// Parts of each launch for each of `threads`. Threads that read memory side by side do not get the same share of it,
+// nor does the system or a neighbour slow them alike: whoever is done takes from the others.
+std::vector<uint8_t> pieces_of(const Program& program, int threads) {
   uint64_t all = 0;
-  for (const Launch& other : program.launches) all += other.cost.bytes;
-  if (threads == 1 || program.max_tokens >= kWholeTokens || all < kCachedBytes) return 1;
-  const uint64_t pieces = launch.cost.bytes / kPieceBytes / static_cast<uint64_t>(threads);
-  return static_cast<uint8_t>(std::clamp<uint64_t>(pieces, 1, kMaxPieces));
+  for (const Launch& launch : program.launches) all += launch.cost.bytes;
+  const bool whole = threads == 1 || program.max_tokens >= kWholeTokens || all < kCachedBytes;
+  std::vector<uint8_t> pieces;
+  for (const Launch& launch : program.launches) {
+    const uint64_t wanted = launch.cost.bytes / kPieceBytes / static_cast<uint64_t>(threads);
+    pieces.push_back(whole ? 1 : static_cast<uint8_t>(std::clamp<uint64_t>(wanted, 1, kMaxPieces)));
+  }
+  return pieces;
 }
 
 int64_t launch_clock_ns() {
@@ -268,10 +272,10 @@ TensorView CpuDevice::view(const Operand& operand) const {
 void CpuDevice::prepare() {
   for (const Program& program : plan_.programs) {
     PreparedProgram& prepared = programs_.emplace_back();
+    prepared.pieces = pieces_of(program, team_->size());
     for (const Launch& launch : program.launches) {
       PreparedLaunch& p = prepared.launches.emplace_back();
       p.fn = kernel_fn(*launch.kernel, isa_);
-      prepared.pieces.push_back(pieces_of(program, launch, team_->size()));
       p.attrs = Attrs(launch.attrs);
       p.name = time_name(launch);
       p.input_count = launch.inputs.size();
