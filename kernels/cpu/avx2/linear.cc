@@ -220,7 +220,9 @@ void avx2::LinearShare::run() const {
 
   int64_t panels = 0;
   for (size_t p = 0; p < parts; ++p) panels += panel_count(call.in[1 + p]);
-  const Range range = split(panels, 1, call.thread, call.threads);
+  // One token's panels are read side by side.
+  const int64_t grain = x.dim(0) == 1 && panels >= kSidePanels * call.threads ? kSidePanels : 1;
+  const Range range = split(panels, grain, call.thread, call.threads);
 
   // Work(part, its first output, its panels [begin, end)) for what of each part is this thread's.
   const auto for_parts = [&](auto work) {
@@ -325,6 +327,7 @@ void avx2::LinearShare::run() const {
       const auto multiply_side = [&](const TensorView& of, const Dots& by, DotTokens one, float* sums) {
         const int64_t bytes = x16_panel_bytes(of.dtype, k);
         one.ahead = kSideAhead, one.tails_ahead = kSidePanels * bytes;
+        one.skip_from = bytes, one.skip = (kSidePanels - 1) * bytes;
         by.side(of.data + i * bytes, bytes, k, one, sums);
       };
       multiply_side(w, *dots, rows_of_x, scratch.sums[0]);

@@ -24,6 +24,8 @@ struct DotTokens {
   int64_t ahead_mask = 0, ahead_turn = 0;
   // Moreover for the tails this far ahead, where `ahead` does not reach the next panel's; 0: for none.
   int64_t tails_ahead = 0;
+  // Bytes this far behind a panel's begin and more are asked for `skip` further on: behind panels side by side.
+  int64_t skip_from = 0, skip = 0;
 
   DotTokens from(int64_t token) const {
     DotTokens part = *this;
@@ -44,7 +46,8 @@ inline __attribute__((always_inline)) void ask_ahead(const std::byte* panel, con
     const int64_t end = (q + 1) * bytes / kSubs;
     for (int64_t at = (q * bytes / kSubs + 63) & ~int64_t{63}; at < end; at += 64) __builtin_prefetch(from + at, 0, 2);
   };
-  ask(panel + x.ahead, kBlock + kTail);
+  const int64_t to = q * (kBlock + kTail) / kSubs + x.ahead;
+  ask(panel + x.ahead + (to >= x.skip_from ? x.skip : 0), kBlock + kTail);
   if (x.tails_ahead != 0) ask(tails + x.tails_ahead, kTail);
 }
 
