@@ -46,19 +46,25 @@ struct PreparedLaunch {
 constexpr uint32_t kWholeTokens = 16;
 // Programs that read less may have their weights in their threads' caches, where others should not take them from.
 constexpr uint64_t kCachedBytes = uint64_t{64} << 20;
-// A part moves so many bytes at least: what takes it from another thread costs about a microsecond.
-constexpr uint64_t kPieceBytes = uint64_t{128} << 10;
+// A part moves so many bytes at least: what takes it from another thread costs about a microsecond. Of larger launches,
+// a thread has kFewPieces, or parts of kLargePieceBytes if those are more.
+constexpr uint64_t kPieceBytes = uint64_t{128} << 10, kLargePieceBytes = uint64_t{3} << 19;
+constexpr uint64_t kFewPieces = 8;
 
 // Parts of each launch for each of `threads`. Threads that read memory side by side do not get the same share of it,
-// nor does the system or a neighbour slow them alike: whoever is done takes from the others.
+// nor does the system or a neighbour slow them alike: whoever is done takes from the others. Attention stays whole: it
+// has few heads to divide and does several at once.
 std::vector<uint8_t> pieces_of(const Program& program, int threads) {
   uint64_t all = 0;
   for (const Launch& launch : program.launches) all += launch.cost.bytes;
   const bool whole = threads == 1 || program.max_tokens >= kWholeTokens || all < kCachedBytes;
+  const auto reads_weights = [](const Operand& operand) { return operand.space == Space::kWeight; };
   std::vector<uint8_t> pieces;
   for (const Launch& launch : program.launches) {
-    const uint64_t wanted = launch.cost.bytes / kPieceBytes / static_cast<uint64_t>(threads);
-    pieces.push_back(whole ? 1 : static_cast<uint8_t>(std::clamp<uint64_t>(wanted, 1, kMaxPieces)));
+    const bool cut = !whole && std::any_of(launch.inputs.begin(), launch.inputs.end(), reads_weights);
+    const uint64_t bytes = launch.cost.bytes / static_cast<uint64_t>(threads);
+    const uint64_t wanted = std::max(std::min(bytes / kPieceBytes, kFewPieces), bytes / kLargePieceBytes);
+    pieces.push_back(cut ? static_cast<uint8_t>(std::clamp<uint64_t>(wanted, 1, kMaxPieces)) : 1);
   }
   return pieces;
 }

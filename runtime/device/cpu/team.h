@@ -16,7 +16,7 @@
 namespace ll {
 
 inline constexpr int kMaxThreads = 256;
-inline constexpr int kMaxPieces = 8;  // parts of a launch for each thread
+inline constexpr int kMaxPieces = 64;  // parts of a launch for each thread
 
 // Threads 1 .. size-1 are the team's own and block all signals; thread 0 is whoever calls run(). A waiting thread spins
 // briefly, then parks on a futex: an idle team uses no CPU. One caller at a time.
