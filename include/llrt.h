@@ -18,7 +18,7 @@
  *
  * Results. Logits do not depend on the number of threads, nor, with llrt_open_params.deterministic, on how a text is
  * cut into calls and on which sessions share a step. Without it that holds too but for level amx, where steps of 64
- * tokens and more round quantized weights anew.
+ * tokens and more round quantized weights anew and attention of few tokens takes floats instead of tiles.
  *
  * Versions. Parameter structs begin with their size as the caller was compiled; an older caller gets defaults for
  * members it does not know, a newer caller gets LLRT_UNSUPPORTED if a member that this library does not know is not
@@ -87,8 +87,8 @@ typedef struct llrt_open_params {
   int32_t launch_mode;     /* GPUs: 0 one graph a step, 1 kernel after kernel, 2 waiting for each: an error names it,
                                3 one graph that is timed: what each kernel took is printed to stderr at the end. The
                                CPU knows 3 only, other values change nothing there */
-  int32_t deterministic;   /* 1: no row's logits depend on what else is in its step. 0 lets level amx round weights anew
-                              for prompts, which is faster; elsewhere it changes nothing */
+  int32_t deterministic;   /* 1: no row's logits depend on what else is in its step. 0 lets level amx choose faster
+                              arithmetic for prompts and single tokens; elsewhere it changes nothing */
   const char* dump_folder; /* GPUs: what each launch of a step wrote goes there as safetensors, a file a step; slow.
                               Null: nowhere */
   const char* numa;        /* CPUs of several NUMA nodes: "auto", "off": threads and memory as the system likes, "1": on

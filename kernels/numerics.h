@@ -38,8 +38,8 @@ struct Case {
   std::vector<std::vector<double>> tolerance_cuda = {};
   // The same for level kAmx where its products take operands as bf16, or as two. Empty: `tolerance`.
   std::vector<std::vector<double>> tolerance_amx = {};
-  // The same for calls that are not deterministic, at level kAmx. Empty: `tolerance`.
-  std::vector<std::vector<double>> tolerance_requantized = {};
+  // The same for calls that are not deterministic, at level kAmx. Empty: the bits of those that are.
+  std::vector<std::vector<double>> tolerance_any = {};
 };
 
 // A dimension that `check` leaves free (pages of a cache, vocabulary of a table): input `operand`, dimension `dim`.

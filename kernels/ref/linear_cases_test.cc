@@ -252,7 +252,7 @@ Case make_case(Random& random, LinearForm form, bool q8, DType dtype, Layout lay
   };
   c.tolerance.push_back(bounds(false, false));
   if (!q8 && dtype == DType::kBF16) c.tolerance_amx.push_back(bounds(true, false));
-  if (requantized) c.tolerance_requantized.push_back(bounds(false, true));
+  if (requantized) c.tolerance_any.push_back(bounds(false, true));
   return c;
 }
 

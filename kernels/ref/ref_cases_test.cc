@@ -606,7 +606,7 @@ Case attention_case(Random& random, const AttentionShape& shape) {
   }
   c.tolerance = {bound};
   c.tolerance_cuda = {bound_cuda};
-  if (dtype == DType::kF16) c.tolerance_amx = {bound_amx};
+  if (dtype == DType::kF16) c.tolerance_amx = c.tolerance_any = {bound_amx};
   return c;
 }
 

@@ -1,4 +1,5 @@
-// Attention over f16 on tiles; over other caches it is AVX-512's.
+// Attention over f16 on tiles; over other caches it is AVX-512's, and where so few query rows share keys that tiles
+// stay half empty, unless bits must not depend on that.
 #include <immintrin.h>
 
 #include "kernels/cpu/amx/amx.h"
@@ -165,7 +166,11 @@ struct AmxAttentionWords {
 namespace amx {
 
 void attention(const KernelCall& call) {
-  if (call.in[1].dtype == DType::kF16 && call.in[1].dim(3) <= kAttentionTileHead) {
+  const int64_t tokens = call.in[0].dim(0), sequences = call.in[4].dim(0);
+  const int64_t group = call.attrs.i64("heads") / call.attrs.i64("kv_heads");
+  const bool few = group * tokens < kTileRows * sequences;
+  const bool tiled = call.in[1].dtype == DType::kF16 && call.in[1].dim(3) <= kAttentionTileHead;
+  if (tiled && (call.deterministic || !few)) {
     tile_attention_of<AmxAttentionWords>(call);
   } else {
     avx512::attention(call);
