@@ -22,7 +22,7 @@ constexpr IndexOperand kShortlistIndices[] = {{1, "inverse_temperatures"}};
 constexpr IndexOperand kAttentionIndices[] = {{2, "positions"}, {3, "sequences"}, {4, "block_table"}};
 
 // clang-format off
-// name, op, {scalar, avx2, avx-vnni, avx512-vnni, amx}, check, scratch, cost, in_place, indices
+// name, op, {scalar, avx2, avx-vnni, avx512-vnni, amx}, check, scratch, cost, in_place, indices, preparation
 constexpr Kernel kKernels[] = {
     {"add", "add", {ref::add, nullptr},
      ref::check_elementwise, nullptr, ref::cost_elementwise, 0, {}},

@@ -15,6 +15,13 @@ template <LinearForm kForm>
 Cost cost(const LaunchSpec& spec) {
   return ref::cost_linear(spec, kForm);
 }
+template <LinearForm kForm>
+uint64_t prepared(const LaunchSpec& spec) {
+  return ref::prepared_linear(spec, kForm);
+}
+template <LinearForm kForm>
+constexpr Preparation kPreparation = {Isa::kAmx, amx::prepare_linear, prepared<kForm>};
+
 template <LinearForm kForm, void (*kLinear)(const KernelCall&, LinearForm)>
 void level(const KernelCall& call) {
   kLinear(call, kForm);
@@ -29,7 +36,9 @@ constexpr Kernel row(std::string_view name, std::string_view op) {
           check<kForm, kQ8>,
           ref::scratch_linear,
           cost<kForm>,
-          kForm == kAdd ? 2 : -1};
+          kForm == kAdd ? 2 : -1,
+          {},
+          kQ8 ? &kPreparation<kForm> : nullptr};
 }
 
 template <LinearForm kForm, bool kNorm, bool kToQ8A>

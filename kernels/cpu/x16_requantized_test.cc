@@ -17,6 +17,7 @@
 #include "kernels/quant/formats.h"
 #include "kernels/quant/half.h"
 #include "kernels/quant/layouts.h"
+#include "kernels/ref/linear.h"
 
 namespace ll::numerics {
 namespace {
@@ -86,10 +87,19 @@ double relative_error(const Product& p, const Shape& s, const Outputs& got) {
 }
 
 void over_tiles(const KernelCall& call) { linear_of(call, LinearForm::kLinear, x16_dots<ll::PlainTileWords>); }
+void prepare_over_tiles(const KernelCall& call) { prepare_linear_of(call, x16_dots<ll::PlainTileWords>); }
+uint64_t prepared_bytes(const LaunchSpec& spec) {
+  return static_cast<uint64_t>(linear_prepared_bytes(spec.in[0].dim(0).value, spec.in[0].last().value));
+}
+constexpr Preparation kOverTiles = {Isa::kAvx2, prepare_over_tiles, prepared_bytes},
+                      kOnTiles = {Isa::kAmx, amx::prepare_linear, prepared_bytes};
 
 class X16Requantized : public testing::Test {
  protected:
-  X16Requantized() { plain_.fn[static_cast<size_t>(Isa::kAvx2)] = over_tiles; }
+  X16Requantized() {
+    plain_.fn[static_cast<size_t>(Isa::kAvx2)] = prepared_.fn[static_cast<size_t>(Isa::kAvx2)] = over_tiles;
+    prepared_.preparation = &kOverTiles, prepared_on_tiles_.preparation = &kOnTiles;
+  }
 
   void SetUp() override {
     if (!has_isa(Isa::kAvx2)) GTEST_SKIP() << "this machine lacks avx2";
@@ -99,9 +109,11 @@ class X16Requantized : public testing::Test {
   }
 
   Random random_{11};
+  // Tokens arranged in front of the launch, as only large ones are.
+  Kernel prepared_ = *find_kernel("linear_q8"), prepared_on_tiles_ = prepared_;
 
  private:
-  Kernel plain_ = *find_kernel("linear_q8");
+  Kernel plain_ = prepared_;
 };
 
 // The largest of 512 normal values is 3.1 times their deviation: steps of a 127th of it make an error of 0.7 %, and so
@@ -117,9 +129,11 @@ TEST_F(X16Requantized, IsCloseToTheProduct) {
       const Outputs got = plain(p.c, 1);
       EXPECT_LT(relative_error(p, s, got), 0.012);
       EXPECT_TRUE(plain(p.c, 3) == got) << "3 threads";
-      for (const int threads : {1, 2}) {
-        if (!has_isa(Isa::kAmx)) break;
+      for (const int threads : {1, 2, 5}) {
+        EXPECT_TRUE(run(prepared_, Isa::kAvx2, p.c, threads, false) == got) << "prepared, " << threads << " threads";
+        if (!has_isa(Isa::kAmx)) continue;
         EXPECT_TRUE(run(*find_kernel("linear_q8"), Isa::kAmx, p.c, threads, false) == got) << "amx";
+        EXPECT_TRUE(run(prepared_on_tiles_, Isa::kAmx, p.c, threads, false) == got) << "amx, prepared";
       }
     }
   }

@@ -62,6 +62,13 @@ constexpr int64_t linear_bf16_bytes(int64_t tokens, int64_t k) {
   return std::min(tokens, linear_bf16_chunk(k)) * linear_bf16_row_bytes(k) + 64;  // 64: stores of whole registers
 }
 
+// Preparation of a launch at level amx: its tokens as tiles of weights rounded anew meet them. Small weights have fewer
+// panels than would pay for waiting until all tokens are arranged; their threads take tokens of their own instead.
+inline constexpr int64_t kPreparedWeights = int64_t{1} << 22;
+constexpr int64_t linear_prepared_bytes(int64_t tokens, int64_t k) {
+  return (tokens / 16 + 1) / 2 * linear_tile_bytes(k);
+}
+
 // Where a launch that passed its check has its operands.
 struct LinearRoles {
   size_t weights;   // inputs 1 .. weights
@@ -81,6 +88,7 @@ inline constexpr int64_t kTokenBlock = 16;
 // `q8` tells linear_q8 from linear, and so on.
 Status check_linear(const LaunchSpec& spec, LinearForm form, bool q8);
 uint64_t scratch_linear(const LaunchSpec& spec);  // enough for every level
+uint64_t prepared_linear(const LaunchSpec& spec, LinearForm form);
 Cost cost_linear(const LaunchSpec& spec, LinearForm form);
 void linear(const KernelCall& call, LinearForm form);
 
@@ -109,6 +117,7 @@ void linear(const KernelCall& call, LinearForm form);
 }
 namespace amx {
 void linear(const KernelCall& call, LinearForm form);
+void prepare_linear(const KernelCall& call);
 void float_linear(const KernelCall& call, LinearForm form);  // f32 tokens; those that meet bf16 weights become bf16
 }  // namespace amx
 }  // namespace ll

@@ -49,6 +49,18 @@ class Results(Case):
                 for part in 67, 1:
                     np.testing.assert_array_equal(want[:part], self.logits(plan, ids[:part], "--deterministic"))
 
+    def test_large_products_whose_threads_share_what_is_prepared(self):
+        model = RandomModel(seed=2, layers=1, hidden=2048, heads=16, kv_heads=2, head_dim=128, ffn=2048, vocab=96)
+        source = self.folder / "model.gguf"
+        model.write_gguf(source, "q8_0")
+        plan = self.compile(source)
+        for length in (150, 70):
+            ids = np.random.default_rng(1).integers(0, model.vocab, length)
+            want = self.logits(plan, ids, "-t", 1)
+            for threads in (2, 3, 5):
+                np.testing.assert_array_equal(want, self.logits(plan, ids, "-t", threads))
+            self.assertLessEqual(relative_l2(want, self.logits(plan, ids, "--deterministic")), 6e-2)
+
     def test_weights_by_reference_give_the_same_logits(self):
         ids = list(range(50))
         embedded, referenced = self.compile(BUNDLED), self.compile(BUNDLED, "--weights", "reference", name="small.llcp")

@@ -167,6 +167,10 @@ struct LinearShare {
   void run() const;
 };
 
+bool is_requantized(const KernelCall& call) {
+  return !call.deterministic && call.in[0].dim(0) / 16 * 16 >= kRequantizedTokens;
+}
+
 }  // namespace
 
 void linear(const KernelCall& call, LinearForm form) { linear_of(call, form, x16_dots); }
@@ -177,11 +181,12 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   using namespace avx2;  // NOLINT(google-build-using-namespace)
   const LinearRoles roles = linear_roles(form, call.in.size(), call.attrs);
   const TensorView& x = call.in[0];
-  const bool requantized = !call.deterministic && x.dim(0) / 16 * 16 >= kRequantizedTokens;
+  const bool requantized = is_requantized(call);
   int64_t panels = 0;
   for (size_t i = 1; i <= roles.weights; ++i) panels += panel_count(call.in[i]);
   const auto groups = static_cast<int>(token_groups(x.dim(0), panels, x.last(), call.threads));
-  if (groups == 1) return LinearShare{call, form, roles, x16, bf16, gated_silu, requantized}.run();
+  if (groups == 1 || !call.prepared.empty())
+    return LinearShare{call, form, roles, x16, bf16, gated_silu, requantized}.run();
 
   const int of_group = call.threads / groups;
   const Range range = split(x.dim(0), kTileTokens, call.thread / of_group, groups);
@@ -201,6 +206,18 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   part.in = {in.data(), call.in.size()}, part.out = {&out, 1};
   part.thread = call.thread % of_group, part.threads = of_group;
   LinearShare{part, form, roles, x16, bf16, gated_silu, requantized}.run();
+}
+
+void prepare_linear_of(const KernelCall& call, DotsOf x16) {
+  if (!avx2::is_requantized(call)) return;
+  const TensorView& x = call.in[0];
+  const int64_t k = x.last(), tokens = x.dim(0) / 16 * 16;
+  const ArrangeFn arrange = x16(call.in[1].dtype)->requantized.arrange;  // the same for all formats
+  const Range range = split(tokens, kTileTokens, call.thread, call.threads);
+  for (int64_t t = range.begin; t < range.end; t += kTileTokens) {
+    arrange({x.row<std::byte>(t), x.row_bytes}, std::min(kTileTokens, tokens - t), k,
+            call.prepared.data() + t / kTileTokens * linear_tile_bytes(k));
+  }
 }
 
 void avx2::LinearShare::run() const {
@@ -299,8 +316,8 @@ void avx2::LinearShare::run() const {
   // Panels' outputs begin at multiples of 32 bytes. A residual's lines are in the cache anyway.
   bool aligned = reinterpret_cast<uintptr_t>(y.data) % 32 == 0 && y.row_bytes % 32 == 0;
   for (size_t p = 0; p + 1 < parts; ++p) aligned = aligned && call.in[1 + p].dim(0) % 8 == 0;
-  const bool streamed =
-      form != LinearForm::kAdd && aligned && x.dim(0) * (range.end - range.begin) * kPanelRows * 4 >= kStreamedBytes;
+  const bool streamed = form != LinearForm::kAdd && aligned &&
+                        x.dim(0) * (range.end - range.begin) * call.pieces * kPanelRows * 4 >= kStreamedBytes;
 
   // Tokens [first, first + count) as `dots` reads them; their sums, where it wants some, go to `sums`.
   const auto with_sums = [&](const Dots* dots, int64_t first, int64_t count, std::byte* sums) {
@@ -346,9 +363,12 @@ void avx2::LinearShare::run() const {
     }
   };
 
-  // A chunk of tokens arranged for tiles; behind them their sums with a group of panels, where k has several parts.
+  // A chunk of tokens arranged for tiles; behind its place in the scratch their sums with a group of panels, where k
+  // has several parts.
+  const bool prepared = requantized && !call.prepared.empty();
   ArrangeFn arranged_by = nullptr;
-  const auto slab_of = [&](int64_t t) { return scratch.tokens + t / kTileTokens * linear_tile_bytes(k); };
+  std::byte* slabs = scratch.tokens;
+  const auto slab_of = [&](int64_t t) { return slabs + t / kTileTokens * linear_tile_bytes(k); };
   const int64_t most_slabs = (std::min(in_tiles, linear_tile_chunk(k)) + kTileTokens - 1) / kTileTokens;
   auto* const waiting = reinterpret_cast<float*>(slab_of(most_slabs * kTileTokens));
   const auto arrange = [&](ArrangeFn fn, int64_t chunk, int64_t t, int64_t tokens) {
@@ -368,7 +388,7 @@ void avx2::LinearShare::run() const {
       by[j] = requantized ? &dots.requantized : &dots.exact;
     }
     const bool together = gated && by[0]->tiles == by[1]->tiles, shared = !gated || by[0]->arrange == by[1]->arrange;
-    if (shared && arranged_by != by[0]->arrange) {
+    if (shared && !prepared && arranged_by != by[0]->arrange) {
       for (int64_t t = 0; t < tokens; t += kTileTokens) arrange(by[0]->arrange, chunk, t, tokens);
     }
     arranged_by = shared ? by[0]->arrange : nullptr;
@@ -436,6 +456,7 @@ void avx2::LinearShare::run() const {
     for (int64_t chunk = 0; chunk < in_tiles; chunk += linear_tile_chunk(k)) {
       const int64_t tokens = std::min(linear_tile_chunk(k), in_tiles - chunk);
       arranged_by = nullptr;
+      if (prepared) slabs = call.prepared.data() + chunk / kTileTokens * linear_tile_bytes(k);
       for_parts([&](size_t p, int64_t column, int64_t begin, int64_t end) {
         multiply_tiles(p, column, begin, end, chunk, tokens);
       });
