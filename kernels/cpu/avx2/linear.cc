@@ -154,21 +154,329 @@ int64_t token_groups(int64_t tokens, int64_t panels, int64_t k, int64_t threads)
   return best;
 }
 
-// linear_of for a group's tokens: a thread's panels are those of `call`.
-struct LinearShare {
-  const KernelCall& call;
-  LinearForm form;
-  LinearRoles roles;
-  DotsOf x16;
-  const Bf16Tiles* bf16;
-  GatedSiluFn gated_silu;
-  bool requantized;  // tokens in tiles
-
-  void run() const;
-};
-
 bool is_requantized(const KernelCall& call) {
   return !call.deterministic && call.in[0].dim(0) / 16 * 16 >= kRequantizedTokens;
+}
+
+// linear_of for a group's tokens: a thread's panels are those of `call`.
+class LinearShare {
+ public:
+  // `requantized`: tokens in tiles meet weights rounded anew.
+  LinearShare(const KernelCall& call, LinearForm form, const LinearRoles& roles, DotsOf x16, const Bf16Tiles* bf16,
+              GatedSiluFn gated_silu, bool requantized);
+  void run();
+
+ private:
+  // What of the outputs comes from one weight, or from gate and up: its first weight, its first output, and this
+  // thread's panels [begin, end) of it.
+  struct Part {
+    size_t weight;
+    int64_t column, begin, end;
+  };
+  // Tokens [first, first + count).
+  struct Tokens {
+    int64_t first, count;
+  };
+
+  const TensorView& weight(size_t i) const { return call_.in[1 + i]; }
+  const float* bias_of(size_t weight, int64_t row) const {
+    return roles_.bias > 0 ? reinterpret_cast<const float*>(call_.in[roles_.bias + weight].data) + row : nullptr;
+  }
+  template <class Works>
+  bool any_weight(Works works) const {
+    return std::any_of(call_.in.begin() + 1, call_.in.begin() + 1 + static_cast<ptrdiff_t>(roles_.weights), works);
+  }
+  bool has_tiles(const TensorView& w) const {
+    return q8_ && x16_(w.dtype) != nullptr && x16_(w.dtype)->exact.tiles != nullptr;
+  }
+  bool is_rounded(const TensorView& w) const { return bf16_ != nullptr && !q8_ && w.dtype == DType::kBF16; }
+  bool streams() const;
+  std::byte* slab_of(int64_t token) const { return slabs_ + token / kTileTokens * linear_tile_bytes(k_); }
+
+  // work(part) for each part of which this thread has panels.
+  template <class Work>
+  void for_parts(const Work& work) const;
+  DotTokens with_sums(const Dots* dots, const Tokens& of, std::byte* sums) const;
+  void arrange(ArrangeFn fn, const Tokens& of, int64_t t) const;
+  void multiply_tiles(const Part& part, const Tokens& of);
+  void multiply_rounded(const Part& part, const Tokens& of) const;
+  void multiply_chunk(const Part& part, int64_t first) const;
+  void finish(const Part& part, int64_t i, int64_t n, const Tokens& of, const PanelSums& sums, const PanelSums& up_sums,
+              bool streamed) const;
+  void finish_panel(const Part& part, int64_t i, const Tokens& of, const float* sums, const float* up_sums,
+                    bool streamed) const;
+
+  const KernelCall& call_;
+  const TensorView &x_, &y_;
+  const LinearForm form_;
+  const LinearRoles roles_;
+  const DotsOf x16_;
+  const Bf16Tiles* const bf16_;
+  const GatedSiluFn gated_silu_;
+  const bool q8_, gated_, requantized_;
+  const Activation act_;
+  const size_t parts_;
+  const int64_t k_;
+  const Scratch scratch_;
+  Range range_;  // of all parts' panels
+  // Tokens in tiles, and of them a chunk as it is arranged; behind the place for it in the scratch its sums with a
+  // group of panels, which wait there where k has several parts.
+  int64_t in_tiles_ = 0;
+  std::byte* slabs_;
+  ArrangeFn arranged_by_ = nullptr;
+  float* waiting_ = nullptr;
+};
+
+LinearShare::LinearShare(const KernelCall& call, LinearForm form, const LinearRoles& roles, DotsOf x16,
+                         const Bf16Tiles* bf16, GatedSiluFn gated_silu, bool requantized)
+    : call_(call),
+      x_(call.in[0]),
+      y_(call.out[0]),
+      form_(form),
+      roles_(roles),
+      x16_(x16),
+      bf16_(bf16),
+      gated_silu_(gated_silu),
+      q8_(is_q8a(x_.dtype)),
+      gated_(form == LinearForm::kGated),
+      requantized_(requantized),
+      act_(gated_ ? *find_activation(call.attrs.text("act")) : Activation::kRelu),
+      parts_(gated_ ? 1 : roles.weights),
+      k_(x_.last()),
+      scratch_(call, k_),
+      slabs_(scratch_.tokens) {
+  int64_t panels = 0;
+  for (size_t p = 0; p < parts_; ++p) panels += panel_count(weight(p));
+  // One token's panels are read side by side.
+  const int64_t grain = x_.dim(0) == 1 && panels >= kSidePanels * call.threads ? kSidePanels : 1;
+  range_ = split(panels, grain, call.thread, call.threads);
+  if (!any_weight([&](const TensorView& w) { return !has_tiles(w); })) in_tiles_ = x_.dim(0) / 16 * 16;
+  const int64_t most = (std::min(in_tiles_, linear_tile_chunk(k_)) + kTileTokens - 1) / kTileTokens * kTileTokens;
+  waiting_ = reinterpret_cast<float*>(slab_of(most));
+}
+
+// Outputs of a megabyte and more a thread are written past the caches. Panels' outputs begin at multiples of 32 bytes.
+// A residual's lines are in the cache anyway.
+bool LinearShare::streams() const {
+  bool aligned = reinterpret_cast<uintptr_t>(y_.data) % 32 == 0 && y_.row_bytes % 32 == 0;
+  for (size_t p = 0; p + 1 < parts_; ++p) aligned = aligned && weight(p).dim(0) % 8 == 0;
+  const int64_t bytes = x_.dim(0) * (range_.end - range_.begin) * call_.pieces * kPanelRows * 4;
+  return form_ != LinearForm::kAdd && aligned && bytes >= kStreamedBytes;
+}
+
+template <class Work>
+void LinearShare::for_parts(const Work& work) const {
+  int64_t part_begin = 0, column = 0;
+  for (size_t p = 0; p < parts_; ++p) {
+    const int64_t count = panel_count(weight(p));
+    const int64_t begin = std::max<int64_t>(range_.begin - part_begin, 0),
+                  end = std::min(range_.end - part_begin, count);
+    if (begin < end) work(Part{p, column, begin, end});
+    part_begin += count;
+    column += weight(p).dim(0);
+  }
+}
+
+void LinearShare::run() {
+  if (in_tiles_ > 0) {
+    const bool prepared = requantized_ && !call_.prepared.empty();
+    for (int64_t chunk = 0; chunk < in_tiles_; chunk += linear_tile_chunk(k_)) {
+      const Tokens of = {chunk, std::min(linear_tile_chunk(k_), in_tiles_ - chunk)};
+      arranged_by_ = nullptr;
+      if (prepared) slabs_ = call_.prepared.data() + chunk / kTileTokens * linear_tile_bytes(k_);
+      for_parts([&](const Part& part) { multiply_tiles(part, of); });
+    }
+    if (streams()) _mm_sfence();
+    return;
+  }
+  if (any_weight([&](const TensorView& w) { return is_rounded(w); })) {
+    for (int64_t chunk = 0; chunk < x_.dim(0) && range_.begin < range_.end; chunk += linear_bf16_chunk(k_)) {
+      const Tokens of = {chunk, std::min(linear_bf16_chunk(k_), x_.dim(0) - chunk)};
+      bf16_->round(x_.row<std::byte>(chunk), x_.row_bytes, of.count, k_, scratch_.tokens);
+      for_parts([&](const Part& part) { multiply_rounded(part, of); });
+    }
+    return;
+  }
+  for (int64_t chunk = 0; chunk < x_.dim(0); chunk += kLinearChunk) {
+    for_parts([&](const Part& part) { multiply_chunk(part, chunk); });
+  }
+}
+
+// Token t of a chunk and those that share its slab.
+void LinearShare::arrange(ArrangeFn fn, const Tokens& of, int64_t t) const {
+  const DotTokens from = {x_.row<std::byte>(of.first + t), x_.row_bytes};
+  fn(from, std::min(kTileTokens, of.count - t), k_, slab_of(t));
+}
+
+// A part of the k of a group of panels is unpacked into the L2 cache, where the chunk comes to meet it. Gate and up of
+// one type are one group.
+void LinearShare::multiply_tiles(const Part& part, const Tokens& of) {
+  const int64_t weights = gated_ ? 2 : 1, group = (requantized_ ? kRequantizedPanels : kTilePanels) / weights;
+  const Tiles* by[2] = {};
+  for (int64_t j = 0; j < weights; ++j) {
+    const Dots& dots = *x16_(weight(part.weight + static_cast<size_t>(j)).dtype);
+    by[j] = requantized_ ? &dots.requantized : &dots.exact;
+  }
+  const bool together = gated_ && by[0]->tiles == by[1]->tiles, shared = !gated_ || by[0]->arrange == by[1]->arrange;
+  const bool prepared = requantized_ && !call_.prepared.empty(), streamed = streams();
+  if (shared && !prepared && arranged_by_ != by[0]->arrange) {
+    for (int64_t t = 0; t < of.count; t += kTileTokens) arrange(by[0]->arrange, of, t);
+  }
+  arranged_by_ = shared ? by[0]->arrange : nullptr;
+  for (int64_t i = part.begin; i < part.end; i += group) {
+    const int64_t n = std::min(group, part.end - i);
+    for (int64_t from = 0; from < k_; from += kTilePart) {
+      const Range ks = {from, std::min(k_, from + kTilePart)};
+      std::byte* unpacked[2] = {scratch_.panel, scratch_.panel};
+      for (int64_t j = 0; j < weights; ++j) {
+        const TensorView& w = weight(part.weight + static_cast<size_t>(j));
+        const int64_t side = by[j]->unpacked_bytes(1), bytes = x16_panel_bytes(w.dtype, k_);
+        if (j > 0) unpacked[1] += n * (together ? side : by[0]->unpacked_bytes(ks.end - ks.begin));
+        for (int64_t m = 0; m < n; ++m) {
+          by[j]->unpack(w.data + (i + m) * bytes, k_, ks, unpacked[j] + m * side, together ? 2 * n : n);
+        }
+      }
+      for (int64_t t = 0; t < of.count; t += kTileTokens) {
+        const Tokens now = {of.first + t, std::min(kTileTokens, of.count - t)};
+        const int64_t of_weight = n * kTileTokens * kPanelRows;
+        float* const sums = k_ > kTilePart ? waiting_ + t * kRequantizedPanels * kPanelRows : scratch_.sums[0];
+        for (int64_t j = 0; j < (together ? 1 : weights); ++j) {
+          if (!shared) arrange(by[j]->arrange, of, t);
+          by[j]->tiles(unpacked[j], together ? 2 * n : n, k_, ks, slab_of(t), now.count, sums + j * of_weight);
+        }
+        if (ks.end < k_) continue;
+        const int64_t distance = kTileTokens * kPanelRows;
+        finish(part, i, n, now, {sums, distance}, {sums + of_weight, distance}, streamed);
+      }
+    }
+    // The last tokens, fewer than a tile.
+    if (of.first + of.count == in_tiles_ && in_tiles_ < x_.dim(0)) {
+      multiply_chunk({part.weight, part.column, i, i + n}, in_tiles_);
+    }
+  }
+}
+
+// A few panels meet a few tokens of a rounded chunk at a time. Weights of other types beside those of bf16 keep the
+// bits that they have alone.
+void LinearShare::multiply_rounded(const Part& part, const Tokens& of) const {
+  for (int64_t i = part.begin; i < part.end; i += kBf16Panels) {
+    const int64_t n = std::min(kBf16Panels, part.end - i);
+    for (int64_t t = 0; t < of.count; t += kBf16Tokens) {
+      const Tokens now = {of.first + t, std::min(kBf16Tokens, of.count - t)};
+      for (size_t j = 0; j < (gated_ ? 2 : 1); ++j) {
+        const TensorView& w = weight(part.weight + j);
+        const auto rows_left = [&](int64_t panel) { return w.dim(0) - panel * kPanelRows; };
+        if (is_rounded(w)) {
+          bf16_->multiply(w.data + i * kPanelRows * row_bytes(w.dtype, k_), std::min(n * kPanelRows, rows_left(i)), k_,
+                          scratch_.tokens, of.count, t, scratch_.sums[j]);
+          continue;
+        }
+        const DotTokens rows_of_x = {x_.row<std::byte>(now.first), x_.row_bytes};
+        for (int64_t m = 0; m < n; ++m) {
+          const Panel panel = open_panel(w, i + m, nullptr, scratch_.panel);
+          multiply(panel, std::min(kPanelRows, rows_left(i + m)), k_, rows_of_x, now.count,
+                   scratch_.sums[j] + m * kBf16Tokens * kPanelRows);
+        }
+      }
+      const int64_t distance = kBf16Tokens * kPanelRows;
+      finish(part, i, n, now, {scratch_.sums[0], distance}, {scratch_.sums[1], distance}, false);
+    }
+  }
+}
+
+// Tokens as `dots` reads them; their sums, where it wants some, go to `sums`.
+DotTokens LinearShare::with_sums(const Dots* dots, const Tokens& of, std::byte* sums) const {
+  DotTokens tokens = {x_.row<std::byte>(of.first), x_.row_bytes};
+  if (dots == nullptr || dots->sums == nullptr) return tokens;
+  for (int64_t t = 0; t < of.count; ++t) dots->sums(x_.row<std::byte>(of.first + t), k_, sums + t * (k_ / 4));
+  tokens.sums = sums, tokens.sums_bytes = k_ / 4;
+  return tokens;
+}
+
+// The chunk of tokens from `first` on, none of them in tiles.
+void LinearShare::multiply_chunk(const Part& part, int64_t first) const {
+  const Tokens of = {first, std::min(kLinearChunk, x_.dim(0) - first)};
+  const TensorView &w = weight(part.weight), &up = weight(gated_ ? 1 : part.weight);
+  const Dots* const dots = q8_ ? x16_(w.dtype) : nullptr;
+  const Dots* const up_dots = q8_ && gated_ ? x16_(up.dtype) : nullptr;
+  const DotTokens rows_of_x = with_sums(dots, of, scratch_.panel);
+  const DotTokens rows_of_up =
+      up_dots == dots ? rows_of_x : with_sums(up_dots, of, scratch_.panel + kLinearChunk * k_ / 4);
+  int64_t i = part.begin;
+  const auto has_side = [](const Dots* d) { return d != nullptr && d->side != nullptr; };
+  const bool side = of.count == 1 && is_intel() && has_side(dots) && (!gated_ || has_side(up_dots));
+  for (; side && i + kSidePanels <= part.end; i += kSidePanels) {
+    const auto multiply_side = [&](const TensorView& panels, const Dots& by, DotTokens one, float* sums) {
+      const int64_t bytes = x16_panel_bytes(panels.dtype, k_);
+      one.ahead = kSideAhead, one.tails_ahead = kSidePanels * bytes;
+      one.skip_from = bytes, one.skip = (kSidePanels - 1) * bytes;
+      by.side(panels.data + i * bytes, bytes, k_, one, sums);
+    };
+    multiply_side(w, *dots, rows_of_x, scratch_.sums[0]);
+    if (gated_) multiply_side(up, *up_dots, rows_of_up, scratch_.sums[1]);
+    finish(part, i, kSidePanels, of, {scratch_.sums[0], kPanelRows}, {scratch_.sums[1], kPanelRows}, false);
+  }
+  for (; i < part.end; ++i) {
+    const int64_t rows = std::min(kPanelRows, w.dim(0) - i * kPanelRows);
+    multiply(open_panel(w, i, dots, scratch_.panel), rows, k_, rows_of_x, of.count, scratch_.sums[0]);
+    if (gated_) {
+      multiply(open_panel(up, i, up_dots, scratch_.panel), rows, k_, rows_of_up, of.count, scratch_.sums[1]);
+    }
+    finish(part, i, 1, of, {scratch_.sums[0], 0}, {scratch_.sums[1], 0}, false);
+  }
+}
+
+// The outputs of panels [i, i + n), from sums of their weight and, gated, of the second.
+void LinearShare::finish(const Part& part, int64_t i, int64_t n, const Tokens& of, const PanelSums& sums,
+                         const PanelSums& up_sums, bool streamed) const {
+  const int64_t row = i * kPanelRows;
+  const float* const bias = bias_of(part.weight, row);
+  float* const out = y_.row<float>(of.first) + part.column + row;
+  int64_t done = 0;  // whole panels that had a faster way
+  const int64_t whole = std::min(n, (weight(part.weight).dim(0) - row) / kPanelRows);
+  if (gated_silu_ != nullptr && gated_ && act_ == Activation::kSilu && bias == nullptr) {
+    gated_silu_(sums, up_sums, whole, of.count, out, y_.row_bytes, streamed);
+    done = whole;
+  } else if (!gated_) {
+    const bool adds = form_ == LinearForm::kAdd;
+    const TensorView& residual = call_.in[adds ? roles_.residual : 0];
+    write_of(bias != nullptr, adds, streamed)(sums, whole, of.count, bias,
+                                              adds ? residual.row<float>(of.first) + row : nullptr,
+                                              residual.row_bytes / 4, out, y_.row_bytes / 4);
+    done = whole;
+  }
+  for (; done < n; ++done) {
+    finish_panel(part, i + done, of, sums.row(done, 0), up_sums.row(done, 0), streamed);
+  }
+}
+
+// Panel i the general way, for what finish has no other.
+void LinearShare::finish_panel(const Part& part, int64_t i, const Tokens& of, const float* sums, const float* up_sums,
+                               bool streamed) const {
+  const int64_t row = i * kPanelRows, rows = std::min(kPanelRows, weight(part.weight).dim(0) - row);
+  const float* const bias = bias_of(part.weight, row);
+  const float* const up_bias = gated_ ? bias_of(1, row) : nullptr;
+  for (int64_t t = 0; t < of.count; ++t) {
+    float* const out = y_.row<float>(of.first + t) + part.column + row;
+    const float* const residual =
+        form_ == LinearForm::kAdd ? call_.in[roles_.residual].row<float>(of.first + t) + row : nullptr;
+    for (int64_t r = 0; r < rows; r += 8) {
+      const int64_t n = rows - r;
+      __m256 value = _mm256_load_ps(sums + kPanelRows * t + r);
+      if (bias != nullptr) value = _mm256_add_ps(value, load_part(bias + r, n));
+      if (gated_) {
+        __m256 factor = _mm256_load_ps(up_sums + kPanelRows * t + r);
+        if (up_bias != nullptr) factor = _mm256_add_ps(factor, load_part(up_bias + r, n));
+        value = _mm256_mul_ps(activate(act_, value), factor);
+      }
+      if (residual != nullptr) value = _mm256_add_ps(value, load_part(residual + r, n));
+      if (streamed && n >= 8) {
+        _mm256_stream_ps(out + r, value);
+      } else {
+        store_part(out + r, n, value);
+      }
+    }
+  }
 }
 
 }  // namespace
@@ -180,13 +488,18 @@ void linear(const KernelCall& call, LinearForm form) { linear_of(call, form, x16
 void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Tiles* bf16, GatedSiluFn gated_silu) {
   using namespace avx2;  // NOLINT(google-build-using-namespace)
   const LinearRoles roles = linear_roles(form, call.in.size(), call.attrs);
-  const TensorView& x = call.in[0];
-  const bool requantized = is_requantized(call);
+  // Weights laid out for a GPU have no SIMD kernel: no CPU plan of ours has them, but check accepts them.
   int64_t panels = 0;
-  for (size_t i = 1; i <= roles.weights; ++i) panels += panel_count(call.in[i]);
+  for (size_t i = 1; i <= roles.weights; ++i) {
+    if (call.in[i].layout == Layout::kTile8) return ref::linear(call, form);
+    panels += panel_count(call.in[i]);
+  }
+  const TensorView& x = call.in[0];
   const auto groups = static_cast<int>(token_groups(x.dim(0), panels, x.last(), call.threads));
-  if (groups == 1 || !call.prepared.empty())
-    return LinearShare{call, form, roles, x16, bf16, gated_silu, requantized}.run();
+  const bool requantized = is_requantized(call);
+  if (groups == 1 || !call.prepared.empty()) {
+    return LinearShare(call, form, roles, x16, bf16, gated_silu, requantized).run();
+  }
 
   const int of_group = call.threads / groups;
   const Range range = split(x.dim(0), kTileTokens, call.thread / of_group, groups);
@@ -205,7 +518,7 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   KernelCall part = call;
   part.in = {in.data(), call.in.size()}, part.out = {&out, 1};
   part.thread = call.thread % of_group, part.threads = of_group;
-  LinearShare{part, form, roles, x16, bf16, gated_silu, requantized}.run();
+  LinearShare(part, form, roles, x16, bf16, gated_silu, requantized).run();
 }
 
 void prepare_linear_of(const KernelCall& call, DotsOf x16) {
@@ -217,266 +530,6 @@ void prepare_linear_of(const KernelCall& call, DotsOf x16) {
   for (int64_t t = range.begin; t < range.end; t += kTileTokens) {
     arrange({x.row<std::byte>(t), x.row_bytes}, std::min(kTileTokens, tokens - t), k,
             call.prepared.data() + t / kTileTokens * linear_tile_bytes(k));
-  }
-}
-
-void avx2::LinearShare::run() const {
-  const TensorView &x = call.in[0], &y = call.out[0];
-  // Weights laid out for a GPU have no SIMD kernel: no CPU plan of ours has them, but check accepts them.
-  for (size_t i = 1; i <= roles.weights; ++i) {
-    if (call.in[i].layout == Layout::kTile8) return ref::linear(call, form);
-  }
-  const bool q8 = is_q8a(x.dtype), gated = form == LinearForm::kGated;
-  const Activation act = gated ? *find_activation(call.attrs.text("act")) : Activation::kRelu;
-  const size_t parts = gated ? 1 : roles.weights;
-  const int64_t k = x.last();
-  const Scratch scratch(call, k);
-  const auto bias_of = [&](size_t part, int64_t row) {
-    return roles.bias > 0 ? reinterpret_cast<const float*>(call.in[roles.bias + part].data) + row : nullptr;
-  };
-
-  int64_t panels = 0;
-  for (size_t p = 0; p < parts; ++p) panels += panel_count(call.in[1 + p]);
-  // One token's panels are read side by side.
-  const int64_t grain = x.dim(0) == 1 && panels >= kSidePanels * call.threads ? kSidePanels : 1;
-  const Range range = split(panels, grain, call.thread, call.threads);
-
-  // Work(part, its first output, its panels [begin, end)) for what of each part is this thread's.
-  const auto for_parts = [&](auto work) {
-    int64_t part_begin = 0, column = 0;
-    for (size_t p = 0; p < parts; ++p) {
-      const int64_t count = panel_count(call.in[1 + p]);
-      const int64_t begin = std::max<int64_t>(range.begin - part_begin, 0),
-                    end = std::min(range.end - part_begin, count);
-      if (begin < end) work(p, column, begin, end);
-      part_begin += count;
-      column += call.in[1 + p].dim(0);
-    }
-  };
-  // The outputs of panel i for tokens [first, first + count), from sums of its weight and, gated, of the second. The
-  // general way, for what finish has no other.
-  const auto finish_panel = [&](size_t p, int64_t column, int64_t i, int64_t first, int64_t count, const float* sums,
-                                const float* up_sums, bool streamed) {
-    const int64_t row = i * kPanelRows, rows = std::min(kPanelRows, call.in[1 + p].dim(0) - row);
-    const float* bias = bias_of(p, row);
-    const float* up_bias = gated ? bias_of(1, row) : nullptr;
-    for (int64_t t = 0; t < count; ++t) {
-      float* out = y.row<float>(first + t) + column + row;
-      const float* residual = form == LinearForm::kAdd ? call.in[roles.residual].row<float>(first + t) + row : nullptr;
-      for (int64_t r = 0; r < rows; r += 8) {
-        const int64_t n = rows - r;
-        __m256 value = _mm256_load_ps(sums + kPanelRows * t + r);
-        if (bias != nullptr) value = _mm256_add_ps(value, load_part(bias + r, n));
-        if (gated) {
-          __m256 factor = _mm256_load_ps(up_sums + kPanelRows * t + r);
-          if (up_bias != nullptr) factor = _mm256_add_ps(factor, load_part(up_bias + r, n));
-          value = _mm256_mul_ps(activate(act, value), factor);
-        }
-        if (residual != nullptr) value = _mm256_add_ps(value, load_part(residual + r, n));
-        if (streamed && n >= 8) {
-          _mm256_stream_ps(out + r, value);
-        } else {
-          store_part(out + r, n, value);
-        }
-      }
-    }
-  };
-  // Of panels [i, i + n).
-  const auto finish = [&](size_t p, int64_t column, int64_t i, int64_t n, int64_t first, int64_t count,
-                          const PanelSums& sums, const PanelSums& up_sums, bool streamed = false) {
-    const int64_t row = i * kPanelRows;
-    const float* const bias = bias_of(p, row);
-    float* const out = y.row<float>(first) + column + row;
-    int64_t done = 0;  // whole panels that had a faster way
-    const int64_t whole = std::min(n, (call.in[1 + p].dim(0) - row) / kPanelRows);
-    if (gated_silu != nullptr && gated && act == Activation::kSilu && bias == nullptr) {
-      gated_silu(sums, up_sums, whole, count, out, y.row_bytes, streamed);
-      done = whole;
-    } else if (!gated) {
-      const bool adds = form == LinearForm::kAdd;
-      const TensorView& residual = call.in[adds ? roles.residual : 0];
-      write_of(bias != nullptr, adds, streamed)(sums, whole, count, bias,
-                                                adds ? residual.row<float>(first) + row : nullptr,
-                                                residual.row_bytes / 4, out, y.row_bytes / 4);
-      done = whole;
-    }
-    for (; done < n; ++done) {
-      finish_panel(p, column, i + done, first, count, sums.row(done, 0), up_sums.row(done, 0), streamed);
-    }
-  };
-
-  const auto has_tiles = [&](const TensorView& w) {
-    return q8 && x16(w.dtype) != nullptr && x16(w.dtype)->exact.tiles != nullptr;
-  };
-  const auto is_rounded = [&](const TensorView& w) { return bf16 != nullptr && !q8 && w.dtype == DType::kBF16; };
-  const auto* const first_weight = call.in.data() + 1;
-  const bool tiled = std::all_of(first_weight, first_weight + roles.weights, has_tiles);
-  const int64_t in_tiles = tiled ? x.dim(0) / 16 * 16 : 0;  // tokens
-
-  // Panels' outputs begin at multiples of 32 bytes. A residual's lines are in the cache anyway.
-  bool aligned = reinterpret_cast<uintptr_t>(y.data) % 32 == 0 && y.row_bytes % 32 == 0;
-  for (size_t p = 0; p + 1 < parts; ++p) aligned = aligned && call.in[1 + p].dim(0) % 8 == 0;
-  const bool streamed = form != LinearForm::kAdd && aligned &&
-                        x.dim(0) * (range.end - range.begin) * call.pieces * kPanelRows * 4 >= kStreamedBytes;
-
-  // Tokens [first, first + count) as `dots` reads them; their sums, where it wants some, go to `sums`.
-  const auto with_sums = [&](const Dots* dots, int64_t first, int64_t count, std::byte* sums) {
-    DotTokens tokens = {x.row<std::byte>(first), x.row_bytes};
-    if (dots == nullptr || dots->sums == nullptr) return tokens;
-    for (int64_t t = 0; t < count; ++t) dots->sums(x.row<std::byte>(first + t), k, sums + t * (k / 4));
-    tokens.sums = sums, tokens.sums_bytes = k / 4;
-    return tokens;
-  };
-
-  // Panels [begin, end) of part p times the tokens that are not in tiles, chunk by chunk.
-  const auto multiply_chunk = [&](size_t p, int64_t column, int64_t begin, int64_t end, int64_t chunk) {
-    const int64_t tokens = std::min(kLinearChunk, x.dim(0) - chunk);
-    const TensorView& w = call.in[1 + p];
-    const Dots* const dots = q8 ? x16(w.dtype) : nullptr;
-    const Dots* const up_dots = q8 && gated ? x16(call.in[2].dtype) : nullptr;
-    const DotTokens rows_of_x = with_sums(dots, chunk, tokens, scratch.panel);
-    const DotTokens rows_of_up =
-        up_dots == dots ? rows_of_x : with_sums(up_dots, chunk, tokens, scratch.panel + kLinearChunk * k / 4);
-    int64_t i = begin;
-    const auto has_side = [](const Dots* d) { return d != nullptr && d->side != nullptr; };
-    const bool side = tokens == 1 && is_intel() && has_side(dots) && (!gated || has_side(up_dots));
-    for (; side && i + kSidePanels <= end; i += kSidePanels) {
-      const auto multiply_side = [&](const TensorView& of, const Dots& by, DotTokens one, float* sums) {
-        const int64_t bytes = x16_panel_bytes(of.dtype, k);
-        one.ahead = kSideAhead, one.tails_ahead = kSidePanels * bytes;
-        one.skip_from = bytes, one.skip = (kSidePanels - 1) * bytes;
-        by.side(of.data + i * bytes, bytes, k, one, sums);
-      };
-      multiply_side(w, *dots, rows_of_x, scratch.sums[0]);
-      if (gated) multiply_side(call.in[2], *up_dots, rows_of_up, scratch.sums[1]);
-      finish(p, column, i, kSidePanels, chunk, 1, {scratch.sums[0], kPanelRows}, {scratch.sums[1], kPanelRows});
-    }
-    for (; i < end; ++i) {
-      const int64_t rows = std::min(kPanelRows, w.dim(0) - i * kPanelRows);
-      const Panel panel = open_panel(w, i, dots, scratch.panel);
-      multiply(panel, rows, k, rows_of_x, tokens, scratch.sums[0]);
-      if (gated) {
-        const Panel up = open_panel(call.in[2], i, up_dots, scratch.panel);
-        multiply(up, rows, k, rows_of_up, tokens, scratch.sums[1]);
-      }
-      finish(p, column, i, 1, chunk, tokens, {scratch.sums[0], 0}, {scratch.sums[1], 0});
-    }
-  };
-
-  // A chunk of tokens arranged for tiles; behind its place in the scratch their sums with a group of panels, where k
-  // has several parts.
-  const bool prepared = requantized && !call.prepared.empty();
-  ArrangeFn arranged_by = nullptr;
-  std::byte* slabs = scratch.tokens;
-  const auto slab_of = [&](int64_t t) { return slabs + t / kTileTokens * linear_tile_bytes(k); };
-  const int64_t most_slabs = (std::min(in_tiles, linear_tile_chunk(k)) + kTileTokens - 1) / kTileTokens;
-  auto* const waiting = reinterpret_cast<float*>(slab_of(most_slabs * kTileTokens));
-  const auto arrange = [&](ArrangeFn fn, int64_t chunk, int64_t t, int64_t tokens) {
-    const DotTokens from = {x.row<std::byte>(chunk + t), x.row_bytes};
-    fn(from, std::min(kTileTokens, tokens - t), k, slab_of(t));
-  };
-
-  // A part of the k of a group of panels is unpacked into the L2 cache, where the chunk comes to meet it. Gate and up
-  // of one type are one group.
-  const auto multiply_tiles = [&](size_t p, int64_t column, int64_t begin, int64_t end, int64_t chunk, int64_t tokens) {
-    const int64_t weights = gated ? 2 : 1, group = (requantized ? kRequantizedPanels : kTilePanels) / weights;
-    const auto weight = [&](int64_t j) -> const TensorView& { return call.in[1 + p + static_cast<size_t>(j)]; };
-    const auto panel_bytes = [&](int64_t j) { return x16_panel_bytes(weight(j).dtype, k); };
-    const Tiles* by[2] = {};
-    for (int64_t j = 0; j < weights; ++j) {
-      const Dots& dots = *x16(weight(j).dtype);
-      by[j] = requantized ? &dots.requantized : &dots.exact;
-    }
-    const bool together = gated && by[0]->tiles == by[1]->tiles, shared = !gated || by[0]->arrange == by[1]->arrange;
-    if (shared && !prepared && arranged_by != by[0]->arrange) {
-      for (int64_t t = 0; t < tokens; t += kTileTokens) arrange(by[0]->arrange, chunk, t, tokens);
-    }
-    arranged_by = shared ? by[0]->arrange : nullptr;
-    for (int64_t i = begin; i < end; i += group) {
-      const int64_t n = std::min(group, end - i);
-      for (int64_t from = 0; from < k; from += kTilePart) {
-        const Range part = {from, std::min(k, from + kTilePart)};
-        const bool whole = part.end == k;
-        std::byte* unpacked[2] = {scratch.panel, scratch.panel};
-        for (int64_t j = 0; j < weights; ++j) {
-          const int64_t side = by[j]->unpacked_bytes(1), bytes = panel_bytes(j);
-          if (j > 0) unpacked[1] += n * (together ? side : by[0]->unpacked_bytes(part.end - part.begin));
-          const std::byte* data = weight(j).data + i * bytes;
-          for (int64_t m = 0; m < n; ++m) {
-            by[j]->unpack(data + m * bytes, k, part, unpacked[j] + m * side, together ? 2 * n : n);
-          }
-        }
-        for (int64_t t = 0; t < tokens; t += kTileTokens) {
-          const int64_t count = std::min(kTileTokens, tokens - t), of_weight = n * kTileTokens * kPanelRows;
-          float* const sums = k > kTilePart ? waiting + t * kRequantizedPanels * kPanelRows : scratch.sums[0];
-          for (int64_t j = 0; j < (together ? 1 : weights); ++j) {
-            if (!shared) arrange(by[j]->arrange, chunk, t, tokens);
-            by[j]->tiles(unpacked[j], together ? 2 * n : n, k, part, slab_of(t), count, sums + j * of_weight);
-          }
-          if (!whole) continue;
-          const int64_t distance = kTileTokens * kPanelRows;
-          finish(p, column, i, n, chunk + t, count, {sums, distance}, {sums + of_weight, distance}, streamed);
-        }
-      }
-      // The last tokens, fewer than a tile.
-      if (chunk + tokens == in_tiles && in_tiles < x.dim(0)) multiply_chunk(p, column, i, i + n, in_tiles);
-    }
-  };
-
-  // A few panels meet a few tokens of a rounded chunk at a time. Weights of other types beside those of bf16 keep the
-  // bits that they have alone.
-  const auto multiply_rounded = [&](size_t p, int64_t column, int64_t begin, int64_t end, int64_t chunk,
-                                    int64_t tokens) {
-    for (int64_t i = begin; i < end; i += kBf16Panels) {
-      const int64_t n = std::min(kBf16Panels, end - i);
-      for (int64_t t = 0; t < tokens; t += kBf16Tokens) {
-        const int64_t count = std::min(kBf16Tokens, tokens - t);
-        for (size_t j = 0; j < (gated ? 2 : 1); ++j) {
-          const TensorView& w = call.in[1 + p + j];
-          const auto rows_left = [&](int64_t panel) { return w.dim(0) - panel * kPanelRows; };
-          if (is_rounded(w)) {
-            bf16->multiply(w.data + i * kPanelRows * row_bytes(w.dtype, k), std::min(n * kPanelRows, rows_left(i)), k,
-                           scratch.tokens, tokens, t, scratch.sums[j]);
-            continue;
-          }
-          const DotTokens rows_of_x = {x.row<std::byte>(chunk + t), x.row_bytes};
-          for (int64_t m = 0; m < n; ++m) {
-            const Panel panel = open_panel(w, i + m, nullptr, scratch.panel);
-            multiply(panel, std::min(kPanelRows, rows_left(i + m)), k, rows_of_x, count,
-                     scratch.sums[j] + m * kBf16Tokens * kPanelRows);
-          }
-        }
-        const int64_t distance = kBf16Tokens * kPanelRows;
-        finish(p, column, i, n, chunk + t, count, {scratch.sums[0], distance}, {scratch.sums[1], distance});
-      }
-    }
-  };
-
-  if (in_tiles > 0) {
-    for (int64_t chunk = 0; chunk < in_tiles; chunk += linear_tile_chunk(k)) {
-      const int64_t tokens = std::min(linear_tile_chunk(k), in_tiles - chunk);
-      arranged_by = nullptr;
-      if (prepared) slabs = call.prepared.data() + chunk / kTileTokens * linear_tile_bytes(k);
-      for_parts([&](size_t p, int64_t column, int64_t begin, int64_t end) {
-        multiply_tiles(p, column, begin, end, chunk, tokens);
-      });
-    }
-    if (streamed) _mm_sfence();
-    return;
-  }
-  if (std::any_of(first_weight, first_weight + roles.weights, is_rounded)) {
-    for (int64_t chunk = 0; chunk < x.dim(0) && range.begin < range.end; chunk += linear_bf16_chunk(k)) {
-      const int64_t tokens = std::min(linear_bf16_chunk(k), x.dim(0) - chunk);
-      bf16->round(x.row<std::byte>(chunk), x.row_bytes, tokens, k, scratch.tokens);
-      for_parts([&](size_t p, int64_t column, int64_t begin, int64_t end) {
-        multiply_rounded(p, column, begin, end, chunk, tokens);
-      });
-    }
-    return;
-  }
-  for (int64_t chunk = 0; chunk < x.dim(0); chunk += kLinearChunk) {
-    for_parts(
-        [&](size_t p, int64_t column, int64_t begin, int64_t end) { multiply_chunk(p, column, begin, end, chunk); });
   }
 }
 
