@@ -22,7 +22,7 @@ constexpr IndexOperand kShortlistIndices[] = {{1, "inverse_temperatures"}};
 constexpr IndexOperand kAttentionIndices[] = {{2, "positions"}, {3, "sequences"}, {4, "block_table"}};
 
 // clang-format off
-// name, op, {scalar, avx2, avx-vnni, avx512-vnni, amx}, check, scratch, cost, in_place, indices, preparation
+// name, op, {scalar, avx2, avx-vnni, avx512-vnni, amx}, check, scratch, cost, in_place, indices
 constexpr Kernel kKernels[] = {
     {"add", "add", {ref::add, nullptr},
      ref::check_elementwise, nullptr, ref::cost_elementwise, 0, {}},
@@ -32,9 +32,10 @@ constexpr Kernel kKernels[] = {
      ref::check_activation, nullptr, ref::cost_activation, 0, {}},
     {"rms_norm", "rms_norm", {ref::rms_norm, avx2::rms_norm},
      ref::check_rms_norm, nullptr, ref::cost_rms_norm, 0, {}},
-    {"quantize", "quantize", {ref::quantize, avx2::quantize, nullptr, avx512::quantize},
+    {"quantize", "quantize", {ref::quantize, avx2::quantize, nullptr, avx512::quantize, amx::quantize},
      ref::check_quantize, nullptr, ref::cost_quantize, -1, {}},
-    {"norm_quantize", "norm_quantize", {ref::norm_quantize, avx2::norm_quantize, nullptr, avx512::norm_quantize},
+    {"norm_quantize", "norm_quantize",
+     {ref::norm_quantize, avx2::norm_quantize, nullptr, avx512::norm_quantize, amx::norm_quantize},
      ref::check_norm_quantize, ref::scratch_norm_quantize, ref::cost_norm_quantize, -1, {}},
     {"rope", "rope", {ref::rope, avx2::rope},
      ref::check_rope, ref::scratch_rope, ref::cost_rope, 0, kRopeIndices},

@@ -80,8 +80,9 @@ struct KernelCall {
   std::span<std::byte> scratch;  // this call's own, 64-byte aligned, as large as Kernel::scratch asked for
   // Rows must not depend on how many others the call has. Else kernels may choose faster arithmetic for many.
   bool deterministic = false;
-  // What the launch's Preparation made, the same memory for all parts, 64-byte aligned; empty: there was none.
-  std::span<std::byte> prepared = {};
+  // Level kAmx: q8a rows of launches of many tokens are in slabs (kernels/quant/q8a_slabs.h), for who writes and who
+  // reads them. Not with `deterministic`.
+  bool slabs = false;
   int pieces = 1;  // parts that a thread of the team runs as a rule, neighbours
 };
 using KernelFn = void (*)(const KernelCall&);
@@ -112,14 +113,6 @@ struct IndexOperand {
   std::string_view step_input;
 };
 
-// What all parts of a launch need and would otherwise make each for itself. Where a device runs it, it runs in parts of
-// its own, with `prepared` to write to, and has ended before the kernel begins.
-struct Preparation {
-  Isa isa;  // the one level whose kernel can use it
-  KernelFn fn;
-  uint64_t (*bytes)(const LaunchSpec&);  // 0: it does not pay
-};
-
 // One row of the catalog.
 struct Kernel {
   std::string_view name;               // stable: plans name kernels by it
@@ -133,7 +126,6 @@ struct Kernel {
   Cost (*cost)(const LaunchSpec&);
   int in_place = -1;  // input whose memory output 0 may share, or -1
   std::span<const IndexOperand> indices = {};
-  const Preparation* preparation = nullptr;  // null: none. Calls that are deterministic have none
 };
 
 // All kernels, in a fixed order (kernels/catalog.cc). find_kernel returns null for an unknown name.

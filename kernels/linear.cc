@@ -15,13 +15,6 @@ template <LinearForm kForm>
 Cost cost(const LaunchSpec& spec) {
   return ref::cost_linear(spec, kForm);
 }
-template <LinearForm kForm>
-uint64_t prepared(const LaunchSpec& spec) {
-  return ref::prepared_linear(spec, kForm);
-}
-template <LinearForm kForm>
-constexpr Preparation kPreparation = {Isa::kAmx, amx::prepare_linear, prepared<kForm>};
-
 template <LinearForm kForm, void (*kLinear)(const KernelCall&, LinearForm)>
 void level(const KernelCall& call) {
   kLinear(call, kForm);
@@ -36,9 +29,7 @@ constexpr Kernel row(std::string_view name, std::string_view op) {
           check<kForm, kQ8>,
           ref::scratch_linear,
           cost<kForm>,
-          kForm == kAdd ? 2 : -1,
-          {},
-          kQ8 ? &kPreparation<kForm> : nullptr};
+          kForm == kAdd ? 2 : -1};
 }
 
 template <LinearForm kForm, bool kNorm, bool kToQ8A>

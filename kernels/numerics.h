@@ -88,7 +88,7 @@ int shared_input(const Case& c, size_t output);
 // Runs one launch on real threads in guarded memory and returns the dense outputs. Reports, as test failures, writes
 // outside outputs and scratch and changed inputs.
 using Outputs = std::vector<std::vector<std::byte>>;
-Outputs run(const Kernel& kernel, Isa isa, const Case& c, int threads, bool deterministic = true);
+Outputs run(const Kernel& kernel, Isa isa, const Case& c, int threads, bool deterministic = true, bool slabs = false);
 
 // AttentionItem list (kernels/cuda/attention_work.h) that the host would make for an attention case on a grid of that
 // many blocks.

@@ -147,7 +147,7 @@ Spec::Spec(const Case& c) : attrs(c.attrs) {
 
 int shared_input(const Case& c, size_t output) { return output < c.shares.size() ? c.shares[output] : -1; }
 
-Outputs run(const Kernel& kernel, Isa isa, const Case& c, int threads, bool deterministic) {
+Outputs run(const Kernel& kernel, Isa isa, const Case& c, int threads, bool deterministic, bool slabs) {
   std::vector<Placed> in, out;
   in.reserve(c.in.size());
   for (size_t i = 0; i < c.in.size(); ++i) in.emplace_back(c.in[i], false);
@@ -168,29 +168,21 @@ Outputs run(const Kernel& kernel, Isa isa, const Case& c, int threads, bool dete
   std::vector<Placed> scratches;
   for (int i = 0; i < threads; ++i) scratches.emplace_back(scratch, true);
 
-  const Preparation* const preparation = kernel.preparation;
-  const bool prepares = preparation != nullptr && preparation->isa == isa && !deterministic;
-  const uint64_t prepared_bytes = prepares ? preparation->bytes(spec.view()) : 0;
-  const Placed prepared({type(DType::kI8, {static_cast<int64_t>(prepared_bytes)}), 0, {}}, true);
-
-  const auto run_parts = [&](KernelFn fn) {
-    const auto work = [&](int thread) {
-      fn({in_views,
-          out_views,
-          Attrs(c.attrs),
-          thread,
-          threads,
-          {scratches[static_cast<size_t>(thread)].view().data, scratch_bytes},
-          deterministic,
-          {prepared.view().data, prepared_bytes}});
-    };
-    std::vector<std::thread> team;
-    for (int i = 1; i < threads; ++i) team.emplace_back(work, i);
-    work(0);
-    for (std::thread& t : team) t.join();
+  const KernelFn fn = kernel_fn(kernel, isa);
+  const auto work = [&](int thread) {
+    fn({in_views,
+        out_views,
+        Attrs(c.attrs),
+        thread,
+        threads,
+        {scratches[static_cast<size_t>(thread)].view().data, scratch_bytes},
+        deterministic,
+        slabs});
   };
-  if (prepared_bytes > 0) run_parts(preparation->fn);
-  run_parts(kernel_fn(kernel, isa));
+  std::vector<std::thread> team;
+  for (int i = 1; i < threads; ++i) team.emplace_back(work, i);
+  work(0);
+  for (std::thread& t : team) t.join();
 
   Outputs outputs;
   for (const Placed& p : out) {
@@ -200,7 +192,6 @@ Outputs run(const Kernel& kernel, Isa isa, const Case& c, int threads, bool dete
   for (size_t i = 0; i < in.size(); ++i) {
     EXPECT_TRUE(in[i].guards_hold() && in[i].contents() == c.in[i].bytes) << "changed input " << i;
   }
-  EXPECT_TRUE(prepared.guards_hold()) << "wrote outside its " << prepared_bytes << " prepared bytes";
   for (const Placed& p : scratches)
     EXPECT_TRUE(p.guards_hold()) << "wrote outside its " << scratch_bytes << " scratch bytes";
   return outputs;

@@ -9,7 +9,8 @@
 //   weight  (code * nearest(256 f / scale) + nearest(256 low / scale) + 128) >> 8, or where codes have 8 bits
 //           (mulhrs(256 code, nearest(32767 f / scale)) + 128) >> 8: the nearest integer to value / scale, or in rare
 //           cases its neighbour; -128 .. 127
-// Tokens get one scale for 512, the largest of those they have, and codes by mulhrs too.
+// Tokens have one scale for 512 already where they come in slabs (kernels/quant/q8a_slabs.h); else they get it here,
+// the largest of those they have, and codes by mulhrs too.
 #pragma once
 
 #include "kernels/cpu/x16_tiles.h"
@@ -231,7 +232,7 @@ void x16_requantized_tiles_of(const std::byte* unpacked, int64_t panel, int64_t 
     const bool whole = part.end - b * kK > 256;  // else of 256 k
     // The next block of these tokens, or the first of the next ones, which lie behind them.
     const std::byte* const next =
-        b + 1 < end ? codes + 2 * kTileCodes : arranged + linear_tile_bytes(k) + 2 * first * kTileCodes;
+        b + 1 < end ? codes + 2 * kTileCodes : arranged + linear_slab_bytes(k) + 2 * first * kTileCodes;
     for (int64_t p = panel; p < end_panel; p += kPanels, turn ^= 1, ++done) {
       x16_ask_codes(next, 2 * kTileCodes, p / kPanels, (panels + kPanels - 1) / kPanels);
       const X16Requantized w(const_cast<std::byte*>(unpacked) + ((b - first) * panels + p) * X16Requantized::kBytes);

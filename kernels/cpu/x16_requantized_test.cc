@@ -17,7 +17,7 @@
 #include "kernels/quant/formats.h"
 #include "kernels/quant/half.h"
 #include "kernels/quant/layouts.h"
-#include "kernels/ref/linear.h"
+#include "kernels/quant/q8a_slabs.h"
 
 namespace ll::numerics {
 namespace {
@@ -71,6 +71,38 @@ Product product(Random& random, const Format& f, const Shape& s) {
   return p;
 }
 
+// The tokens of a product with one scale for 512, as rows and in slabs: made of x as kernels/quant/q8a.h says of a
+// block.
+struct Tokens {
+  std::vector<std::byte> rows, slabs;
+};
+Tokens tokens_of(const std::vector<float>& x, int64_t tokens, int64_t k) {
+  const int64_t row = q8a_row_bytes(k), in_slabs = slab_tokens(tokens, k);
+  Tokens both = {std::vector<std::byte>(static_cast<size_t>(tokens * row)), {}};
+  for (int64_t t = 0; t < tokens; ++t) {
+    std::byte* const to = both.rows.data() + t * row;
+    auto* const sums = reinterpret_cast<int16_t*>(to + k + k / 8);
+    for (int64_t i = 0; i < k; ++i) {
+      const float* const of = x.data() + t * k + i / kSlabScale * kSlabScale;
+      const int64_t count = std::min(kSlabScale, k - i / kSlabScale * kSlabScale);
+      float largest = 0;
+      for (int64_t j = 0; j < count; ++j) largest = std::max(largest, std::abs(of[j]));
+      const auto code = static_cast<int>(std::nearbyint(x[static_cast<size_t>(t * k + i)] * (127 / largest)));
+      to[i] = static_cast<std::byte>(code);
+      reinterpret_cast<float*>(to + k)[i / 32] = largest / 127;
+      sums[i / 16] = static_cast<int16_t>(sums[i / 16] + code);
+    }
+  }
+  both.slabs = both.rows;
+  for (int64_t t = 0; t < in_slabs; ++t) {
+    const std::byte* const from = both.rows.data() + t * row;
+    std::byte* const slab = both.slabs.data() + t / kSlabTokens * slab_bytes(k);
+    for (int64_t i = 0; i < k; i += 64) std::copy_n(from + i, 64, slab + slab_codes(t % kSlabTokens, i));
+    for (int64_t i = 0; i < k; i += 512) std::copy_n(from + k + i / 8, 4, slab + slab_scale(t % kSlabTokens, i, k));
+  }
+  return both;
+}
+
 double relative_error(const Product& p, const Shape& s, const Outputs& got) {
   double error = 0, norm = 0;
   const auto* y = reinterpret_cast<const float*>(got[0].data());
@@ -87,19 +119,10 @@ double relative_error(const Product& p, const Shape& s, const Outputs& got) {
 }
 
 void over_tiles(const KernelCall& call) { linear_of(call, LinearForm::kLinear, x16_dots<ll::PlainTileWords>); }
-void prepare_over_tiles(const KernelCall& call) { prepare_linear_of(call, x16_dots<ll::PlainTileWords>); }
-uint64_t prepared_bytes(const LaunchSpec& spec) {
-  return static_cast<uint64_t>(linear_prepared_bytes(spec.in[0].dim(0).value, spec.in[0].last().value));
-}
-constexpr Preparation kOverTiles = {Isa::kAvx2, prepare_over_tiles, prepared_bytes},
-                      kOnTiles = {Isa::kAmx, amx::prepare_linear, prepared_bytes};
 
 class X16Requantized : public testing::Test {
  protected:
-  X16Requantized() {
-    plain_.fn[static_cast<size_t>(Isa::kAvx2)] = prepared_.fn[static_cast<size_t>(Isa::kAvx2)] = over_tiles;
-    prepared_.preparation = &kOverTiles, prepared_on_tiles_.preparation = &kOnTiles;
-  }
+  X16Requantized() { plain_.fn[static_cast<size_t>(Isa::kAvx2)] = over_tiles; }
 
   void SetUp() override {
     if (!has_isa(Isa::kAvx2)) GTEST_SKIP() << "this machine lacks avx2";
@@ -109,11 +132,7 @@ class X16Requantized : public testing::Test {
   }
 
   Random random_{11};
-  // Tokens arranged in front of the launch, as only large ones are.
-  Kernel prepared_ = *find_kernel("linear_q8"), prepared_on_tiles_ = prepared_;
-
- private:
-  Kernel plain_ = prepared_;
+  Kernel plain_ = *find_kernel("linear_q8");
 };
 
 // The largest of 512 normal values is 3.1 times their deviation: steps of a 127th of it make an error of 0.7 %, and so
@@ -129,12 +148,113 @@ TEST_F(X16Requantized, IsCloseToTheProduct) {
       const Outputs got = plain(p.c, 1);
       EXPECT_LT(relative_error(p, s, got), 0.012);
       EXPECT_TRUE(plain(p.c, 3) == got) << "3 threads";
-      for (const int threads : {1, 2, 5}) {
-        EXPECT_TRUE(run(prepared_, Isa::kAvx2, p.c, threads, false) == got) << "prepared, " << threads << " threads";
-        if (!has_isa(Isa::kAmx)) continue;
+      for (const int threads : {1, 2}) {
+        if (!has_isa(Isa::kAmx)) break;
         EXPECT_TRUE(run(*find_kernel("linear_q8"), Isa::kAmx, p.c, threads, false) == got) << "amx";
-        EXPECT_TRUE(run(prepared_on_tiles_, Isa::kAmx, p.c, threads, false) == got) << "amx, prepared";
       }
+    }
+  }
+}
+
+TEST_F(X16Requantized, TokensInSlabsAreThoseOfRows) {
+  for (const Shape& s : {Shape{48, 512, 64}, {19, 256, 81}, {33, kTilePart + 256, 113}, {16, 768, 96}}) {
+    SCOPED_TRACE(testing::Message() << "[" << s.rows << ", " << s.k << "] x " << s.tokens);
+    Product p = product(random_, *find_format("q4_K"), s);
+    const Tokens tokens = tokens_of(p.x, s.tokens, s.k);
+    p.c.in[0].bytes = tokens.rows;
+    const Outputs want = plain(p.c, 1);
+    p.c.in[0].bytes = tokens.slabs;
+    for (const int threads : {1, 2, 5}) {
+      EXPECT_TRUE(run(plain_, Isa::kAvx2, p.c, threads, false, true) == want) << threads << " threads";
+      if (!has_isa(Isa::kAmx)) continue;
+      EXPECT_TRUE(run(*find_kernel("linear_q8"), Isa::kAmx, p.c, threads, false, true) == want) << "amx";
+    }
+  }
+}
+
+TEST_F(X16Requantized, QuantizationWritesSlabs) {
+  if (!has_isa(Isa::kAmx)) GTEST_SKIP() << "this machine lacks " << isa_name(Isa::kAmx);
+  for (const Shape& s : {Shape{0, 512, 64}, {0, 256, 95}, {0, 1280, 113}, {0, 320, 64}, {0, 512, 63}}) {
+    SCOPED_TRACE(testing::Message() << s.tokens << " x " << s.k);
+    const std::vector<float> x = normal(random_, s.tokens * s.k, 1);
+    Case c;
+    c.in = {{type(DType::kF32, {Dim(Symbol::kT, s.tokens), s.k}), 4 * s.k, {}}};
+    c.in[0].bytes.resize(x.size() * 4);
+    std::memcpy(c.in[0].bytes.data(), x.data(), x.size() * 4);
+    c.out = {output(type(DType::kQ8A, {Dim(Symbol::kT, s.tokens), s.k}))};
+    const Kernel& quantize = *find_kernel("quantize");
+    const Outputs rows = run(quantize, Isa::kScalar, c, 1), got = run(quantize, Isa::kAmx, c, 1, false, true);
+    const int64_t in_slabs = slab_tokens(s.tokens, s.k), row = q8a_row_bytes(s.k);
+    EXPECT_EQ(in_slabs, s.tokens < 64 || s.k % 256 != 0 ? 0 : s.tokens / 32 * 32);
+    EXPECT_TRUE(std::equal(rows[0].begin() + in_slabs * row, rows[0].end(), got[0].begin() + in_slabs * row));
+    const Tokens want = tokens_of(x, s.tokens, s.k);
+    for (int64_t t = 0; t < in_slabs; ++t) {
+      const int64_t slab = t / kSlabTokens * slab_bytes(s.k);
+      for (int64_t i = 0; i < s.k; i += 64) {
+        const auto at = static_cast<size_t>(slab + slab_codes(t % kSlabTokens, i)),
+                   scale = static_cast<size_t>(slab + slab_scale(t % kSlabTokens, i, s.k));
+        ASSERT_EQ(std::memcmp(&got[0][at], &want.slabs[at], 64), 0) << t << " " << i;
+        ASSERT_EQ(std::memcmp(&got[0][scale], &want.slabs[scale], 4), 0) << t << " " << i;
+      }
+    }
+    for (const int threads : {2, 3, 7})
+      EXPECT_TRUE(run(quantize, Isa::kAmx, c, threads, false, true) == got) << threads;
+  }
+}
+
+TEST_F(X16Requantized, NormedTokensInSlabsAreThoseOfBothKernels) {
+  if (!has_isa(Isa::kAmx)) GTEST_SKIP() << "this machine lacks " << isa_name(Isa::kAmx);
+  const int64_t tokens = 70, k = 768;
+  const auto floats_of = [](const std::vector<float>& values, TensorType of) {
+    Tensor tensor = {of, 4 * of.last().value, {}};
+    tensor.bytes.resize(values.size() * 4);
+    std::memcpy(tensor.bytes.data(), values.data(), values.size() * 4);
+    return tensor;
+  };
+  const TensorType rows = type(DType::kF32, {Dim(Symbol::kT, tokens), k});
+  Case c;
+  c.in = {floats_of(normal(random_, tokens * k, 1), rows), floats_of(normal(random_, k, 1), type(DType::kF32, {k}))};
+  c.in[1].row_bytes = 4;
+  c.attrs = {{"eps", 1e-5}};
+  c.out = {output(rows)};
+  Case normed = c;
+  normed.in = {c.in[0]}, normed.attrs = {};
+  normed.in[0].bytes = run(*find_kernel("rms_norm"), Isa::kAmx, c, 1)[0];
+  c.out = normed.out = {output(type(DType::kQ8A256, {Dim(Symbol::kT, tokens), k}))};
+  const Outputs want = run(*find_kernel("quantize"), Isa::kAmx, normed, 1, false, true);
+  for (const int threads : {1, 2, 7}) {
+    const Outputs got = run(*find_kernel("norm_quantize"), Isa::kAmx, c, threads, false, true);
+    // What slabs do not use of their rows' place nobody writes.
+    for (int64_t slab = 0; slab < 64; slab += 32) {
+      const auto at = static_cast<ptrdiff_t>(slab * q8a_row_bytes(k));
+      EXPECT_TRUE(
+          std::equal(got[0].begin() + at, got[0].begin() + at + slab_scale(0, k - 1, k) + 128, want[0].begin() + at));
+    }
+    EXPECT_TRUE(
+        std::equal(got[0].begin() + 64 * q8a_row_bytes(k), got[0].end(), want[0].begin() + 64 * q8a_row_bytes(k)));
+  }
+}
+
+// Zeros, what is too small for a scale, infinity and NaN, whichever way they reach a slab.
+TEST_F(X16Requantized, SlabsOfZerosAndWhatIsNotFinite) {
+  if (!has_isa(Isa::kAmx)) GTEST_SKIP() << "this machine lacks " << isa_name(Isa::kAmx);
+  const int64_t tokens = 64, k = 256;
+  std::vector<float> x = normal(random_, tokens * k, 1);
+  std::fill_n(x.begin(), k, 0.0F);
+  std::fill_n(x.begin() + k, k, 0x1p-101F);
+  x[2 * k + 7] = std::numeric_limits<float>::infinity(), x[3 * k + 9] = std::numeric_limits<float>::quiet_NaN();
+  Case c;
+  c.in = {{type(DType::kF32, {Dim(Symbol::kT, tokens), k}), 4 * k, {}}};
+  c.in[0].bytes.resize(x.size() * 4);
+  std::memcpy(c.in[0].bytes.data(), x.data(), x.size() * 4);
+  c.out = {output(type(DType::kQ8A256, {Dim(Symbol::kT, tokens), k}))};
+  const Outputs got = run(*find_kernel("quantize"), Isa::kAmx, c, 1, false, true);
+  for (int64_t t = 0; t < 4; ++t) {
+    float scale;
+    std::memcpy(&scale, &got[0][static_cast<size_t>(slab_scale(t, 0, k))], 4);
+    EXPECT_TRUE(t < 2 ? scale == 0 : std::isnan(scale)) << t << ": " << scale;
+    for (int64_t i = 0; i < k; ++i) {
+      EXPECT_EQ(got[0][static_cast<size_t>(slab_codes(t, i / 64 * 64) + i % 64)], std::byte{0}) << t << " " << i;
     }
   }
 }

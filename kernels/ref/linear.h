@@ -17,6 +17,7 @@
 #include <cstdint>
 
 #include "kernels/kernel.h"
+#include "kernels/quant/q8a_slabs.h"
 
 namespace ll {
 
@@ -40,6 +41,8 @@ constexpr int64_t linear_panel_bytes(int64_t k) {
 // kTileTokens tokens: a byte for each k and at most 17 floats for each 256, and as much as a tile's last row of sums
 // reads beyond them.
 constexpr int64_t linear_tile_bytes(int64_t k) { return kTileTokens * (256 + 68) * ((k + 255) / 256) + 64; }
+// From those to the next ones, where weights are rounded anew: quantization may have written them there, in slabs.
+constexpr int64_t linear_slab_bytes(int64_t k) { return k % 256 == 0 ? slab_bytes(k) : linear_tile_bytes(k); }
 // As many tokens are arranged at once: a multiple of kTileTokens, 512 or what 6 MB hold.
 constexpr int64_t linear_tile_chunk(int64_t k) {
   return std::clamp<int64_t>((int64_t{6} << 20) / linear_tile_bytes(k), 1, 16) * kTileTokens;
@@ -62,13 +65,6 @@ constexpr int64_t linear_bf16_bytes(int64_t tokens, int64_t k) {
   return std::min(tokens, linear_bf16_chunk(k)) * linear_bf16_row_bytes(k) + 64;  // 64: stores of whole registers
 }
 
-// Preparation of a launch at level amx: its tokens as tiles of weights rounded anew meet them. Small weights have fewer
-// panels than would pay for waiting until all tokens are arranged; their threads take tokens of their own instead.
-inline constexpr int64_t kPreparedWeights = int64_t{1} << 22;
-constexpr int64_t linear_prepared_bytes(int64_t tokens, int64_t k) {
-  return (tokens / 16 + 1) / 2 * linear_tile_bytes(k);
-}
-
 // Where a launch that passed its check has its operands.
 struct LinearRoles {
   size_t weights;   // inputs 1 .. weights
@@ -88,7 +84,6 @@ inline constexpr int64_t kTokenBlock = 16;
 // `q8` tells linear_q8 from linear, and so on.
 Status check_linear(const LaunchSpec& spec, LinearForm form, bool q8);
 uint64_t scratch_linear(const LaunchSpec& spec);  // enough for every level
-uint64_t prepared_linear(const LaunchSpec& spec, LinearForm form);
 Cost cost_linear(const LaunchSpec& spec, LinearForm form);
 void linear(const KernelCall& call, LinearForm form);
 
@@ -117,7 +112,6 @@ void linear(const KernelCall& call, LinearForm form);
 }
 namespace amx {
 void linear(const KernelCall& call, LinearForm form);
-void prepare_linear(const KernelCall& call);
 void float_linear(const KernelCall& call, LinearForm form);  // f32 tokens; those that meet bf16 weights become bf16
 }  // namespace amx
 }  // namespace ll

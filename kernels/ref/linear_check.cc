@@ -108,18 +108,6 @@ uint64_t scratch_linear(const LaunchSpec& spec) {
   return std::max<uint64_t>(k * (2 * 8 + 4 + 4 * kTokenBlock), static_cast<uint64_t>(bytes));
 }
 
-uint64_t prepared_linear(const LaunchSpec& spec, LinearForm form) {
-  const TensorType& x = spec.in[0];
-  const LinearRoles roles = linear_roles(form, spec.in.size(), spec.attrs);
-  if (x.dim(0).value < kRequantizedTokens) return 0;
-  int64_t weights = 0;
-  for (size_t i = 1; i <= roles.weights; ++i) {
-    if (spec.in[i].layout != Layout::kX16) return 0;
-    weights += spec.in[i].dim(0).value * x.last().value;
-  }
-  return weights < kPreparedWeights ? 0 : static_cast<uint64_t>(linear_prepared_bytes(x.dim(0).value, x.last().value));
-}
-
 Cost cost_linear(const LaunchSpec& spec, LinearForm form) {
   const TensorType &x = spec.in[0], &y = spec.out[0];
   const LinearRoles roles = linear_roles(form, spec.in.size(), spec.attrs);

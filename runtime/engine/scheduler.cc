@@ -100,7 +100,7 @@ Status Scheduler::check(const Request& request) const {
   if (request.top_logprobs > 0 && !request.logprobs && !request.prompt_logprobs) {
     return usage("top_logprobs without logprobs");
   }
-  return ll::check(request.sampling, plan.model.vocab_size);
+  return check_params(request.sampling, plan.model.vocab_size);
 }
 
 void Scheduler::submit(Request request, std::shared_ptr<EventStream> stream) {

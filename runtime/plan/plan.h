@@ -53,8 +53,7 @@ struct Launch {
   std::string_view op;             // name of the IR value it computes, may be empty
   std::vector<Operand> inputs, outputs;
   std::vector<Attr> attrs;
-  Cost cost;                    // at the program's largest sizes
-  uint64_t prepared_bytes = 0;  // of the kernel's Preparation, there
+  Cost cost;  // at the program's largest sizes
 };
 
 // Runs any step of at most max_tokens tokens, max_sequences sequences and max_rows logit rows.

@@ -710,8 +710,6 @@ class Validator {
     const uint64_t scratch = l.kernel->scratch != nullptr ? l.kernel->scratch(spec) : 0;
     TRY(limit(scratch, 0, kMaxScratchBytes, "bytes of scratch"));
     p.scratch_bytes = std::max(p.scratch_bytes, scratch);
-    if (l.kernel->preparation != nullptr) l.prepared_bytes = l.kernel->preparation->bytes(spec);
-    TRY(limit(l.prepared_bytes, 0, kMaxScratchBytes, "prepared bytes"));
     return {};
   }
 

@@ -130,7 +130,7 @@ std::optional<SampledToken> Sampler::sample(const Shortlist& list, const RowSamp
 
 Result<int32_t> Sampler::sample(std::span<const float> logits, std::span<const int32_t> history,
                                 const SampleParams& params) {
-  TRY(check(params, static_cast<uint32_t>(logits.size())));
+  TRY(check_params(params, static_cast<uint32_t>(logits.size())));
   RowSampling row;
   row.params = &params;
   row.history = history;

@@ -395,7 +395,7 @@ TEST(SamplerReference, ParametersOutOfRangeAreNamed) {
   const auto word = [](auto change) {
     SampleParams p = plain();
     change(p);
-    const Status status = check(p, 100);
+    const Status status = check_params(p, 100);
     EXPECT_FALSE(status);
     return status ? std::string() : status.error().message.substr(0, status.error().message.find(' '));
   };

@@ -87,7 +87,7 @@ TEST(Sampler, ParametersOutOfRangeAreNamed) {
   const auto message = [](auto change) {
     SampleParams params = plain();
     change(params);
-    const Status status = check(params);
+    const Status status = check_params(params);
     EXPECT_FALSE(status);
     if (status) return std::string();
     EXPECT_EQ(status.error().code, Code::kUsage);

@@ -30,7 +30,7 @@ constexpr Limit kLimits[] = {
 
 }  // namespace
 
-Status check(const SampleParams& params, uint32_t vocab_size) {
+Status check_params(const SampleParams& params, uint32_t vocab_size) {
   for (const Limit& limit : kLimits) {
     const float value = params.*limit.value;
     // False for NaN.

@@ -58,7 +58,7 @@ inline constexpr size_t kMostDryTokens = 4096;
 inline constexpr uint32_t kMostTopLogprobs = 20;
 
 // kUsage names the parameter that is out of range. `vocab_size` bounds logit_bias.
-Status check(const SampleParams& params, uint32_t vocab_size = UINT32_MAX);
+Status check_params(const SampleParams& params, uint32_t vocab_size = UINT32_MAX);
 
 struct TokenLogprob {
   int32_t token = 0;

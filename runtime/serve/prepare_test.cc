@@ -154,7 +154,7 @@ TEST(Prepare, Sampling) {
   EXPECT_EQ(r.stop_tokens, std::vector<int32_t>{3});
   EXPECT_EQ(r.min_tokens, 2U);
   EXPECT_NE(r.cache_salt, 0U);
-  EXPECT_TRUE(check(r.sampling, 261));
+  EXPECT_TRUE(check_params(r.sampling, 261));
   // Without a seed each request draws its own.
   EXPECT_NE(prepare_completion(*small::model(), R"({"prompt": "a"})")->requests[0].sampling.seed,
             prepare_completion(*small::model(), R"({"prompt": "a"})")->requests[0].sampling.seed);

@@ -23,7 +23,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (const ll::Request& r : prepared->requests) {
       if (r.prompt.empty() || r.prompt.size() + r.max_tokens > model->most_tokens || r.max_tokens == 0) std::abort();
       if (r.min_tokens > r.max_tokens || r.sequences == 0 || r.sequences > ll::kMostSequences) std::abort();
-      if (!ll::check(r.sampling, static_cast<uint32_t>(model->tokenizer.vocab_size()))) std::abort();
+      if (!ll::check_params(r.sampling, static_cast<uint32_t>(model->tokenizer.vocab_size()))) std::abort();
       for (const int32_t id : r.prompt) {
         if (id < 0 || id >= static_cast<int32_t>(model->tokenizer.vocab_size())) std::abort();
       }

@@ -209,7 +209,6 @@ struct AmxWords : Avx512Words {
 namespace amx {
 
 void linear(const KernelCall& call, LinearForm form) { linear_of(call, form, x16_dots<AmxWords>, nullptr, gated_silu); }
-void prepare_linear(const KernelCall& call) { prepare_linear_of(call, x16_dots<AmxWords>); }
 
 }  // namespace amx
 }  // namespace ll

@@ -16,8 +16,9 @@ void kv_write(const KernelCall& call);
 void rope_kv_write(const KernelCall& call);
 void attention(const KernelCall& call);
 
-// The kernels with a level's way to quantize a row of `size`, the bits of q8a_quantize_row (kernels/quant/q8a.h).
-using QuantizeRowFn = void (*)(DType dtype, const float* x, int64_t size, std::byte* row);
+// The kernels with a level's way to quantize x to row t of the output, the bits of q8a_quantize_row
+// (kernels/quant/q8a.h) but in slabs.
+using QuantizeRowFn = void (*)(const KernelCall& call, int64_t t, const float* x);
 void quantize_with(const KernelCall& call, QuantizeRowFn quantize_row);
 void norm_quantize_with(const KernelCall& call, QuantizeRowFn quantize_row);
 // Of such a row values [first, first + count), whole blocks, which are those at x.

@@ -135,20 +135,21 @@ const Dots* x16_dots(DType dtype) {
 //
 // The time of one thread, in that of a panel's product with one token and one k, as seen on tiles (docs/kernels.md):
 // unpacking a panel is as much as 145 tokens, arranging a token as nine panels, an output that others read as 360 k.
-int64_t share_cost(int64_t tokens, int64_t panels, int64_t k, int64_t groups, int64_t threads) {
-  constexpr int64_t kUnpack = 145, kArrange = 9, kForeign = 360;
+int64_t share_cost(int64_t tokens, int64_t panels, int64_t k, int64_t groups, int64_t threads, bool slabs) {
+  constexpr int64_t kUnpack = 145, kForeign = 360;
+  const int64_t arrange = slabs ? 0 : 9;
   const auto up = [](int64_t n, int64_t by) { return (n + by - 1) / by; };
   tokens = up(up(tokens, groups), kTileTokens) * kTileTokens;
   panels = up(panels, threads / groups);
   const int64_t foreign = groups < threads ? kForeign : 0;
-  return k * (tokens * (panels + kArrange) + panels * kUnpack) + foreign * tokens * panels;
+  return k * (tokens * (panels + arrange) + panels * kUnpack) + foreign * tokens * panels;
 }
 
-int64_t token_groups(int64_t tokens, int64_t panels, int64_t k, int64_t threads) {
+int64_t token_groups(int64_t tokens, int64_t panels, int64_t k, int64_t threads, bool slabs) {
   constexpr int64_t kLeastTokens = 64;  // of a group
   int64_t best = 1;
   for (int64_t groups = 2; groups <= threads && tokens >= kLeastTokens * groups; ++groups) {
-    const auto cost = [&](int64_t n) { return share_cost(tokens, panels, k, n, threads); };
+    const auto cost = [&](int64_t n) { return share_cost(tokens, panels, k, n, threads, slabs); };
     if (threads % groups == 0 && cost(groups) < cost(best)) best = groups;
   }
   return best;
@@ -191,7 +192,11 @@ class LinearShare {
   }
   bool is_rounded(const TensorView& w) const { return bf16_ != nullptr && !q8_ && w.dtype == DType::kBF16; }
   bool streams() const;
-  std::byte* slab_of(int64_t token) const { return slabs_ + token / kTileTokens * linear_tile_bytes(k_); }
+  // Token t of a chunk and those that are arranged with it: where quantization wrote them, or in the scratch.
+  std::byte* slab_of(const Tokens& of, int64_t t) const {
+    if (of.first + t < in_slabs_) return x_.row<std::byte>(of.first + t);
+    return scratch_.tokens + t / kTileTokens * (requantized_ ? linear_slab_bytes(k_) : linear_tile_bytes(k_));
+  }
 
   // work(part) for each part of which this thread has panels.
   template <class Work>
@@ -219,10 +224,9 @@ class LinearShare {
   const int64_t k_;
   const Scratch scratch_;
   Range range_;  // of all parts' panels
-  // Tokens in tiles, and of them a chunk as it is arranged; behind the place for it in the scratch its sums with a
-  // group of panels, which wait there where k has several parts.
-  int64_t in_tiles_ = 0;
-  std::byte* slabs_;
+  // Tokens in tiles, and of them those that came in slabs. A chunk of the others is arranged in the scratch; behind the
+  // place for it are its sums with a group of panels, which wait there where k has several parts.
+  int64_t in_tiles_ = 0, in_slabs_ = 0;
   ArrangeFn arranged_by_ = nullptr;
   float* waiting_ = nullptr;
 };
@@ -243,16 +247,16 @@ LinearShare::LinearShare(const KernelCall& call, LinearForm form, const LinearRo
       act_(gated_ ? *find_activation(call.attrs.text("act")) : Activation::kRelu),
       parts_(gated_ ? 1 : roles.weights),
       k_(x_.last()),
-      scratch_(call, k_),
-      slabs_(scratch_.tokens) {
+      scratch_(call, k_) {
   int64_t panels = 0;
   for (size_t p = 0; p < parts_; ++p) panels += panel_count(weight(p));
   // One token's panels are read side by side.
   const int64_t grain = x_.dim(0) == 1 && panels >= kSidePanels * call.threads ? kSidePanels : 1;
   range_ = split(panels, grain, call.thread, call.threads);
   if (!any_weight([&](const TensorView& w) { return !has_tiles(w); })) in_tiles_ = x_.dim(0) / 16 * 16;
-  const int64_t most = (std::min(in_tiles_, linear_tile_chunk(k_)) + kTileTokens - 1) / kTileTokens * kTileTokens;
-  waiting_ = reinterpret_cast<float*>(slab_of(most));
+  if (in_tiles_ > 0 && requantized_ && call.slabs) in_slabs_ = slab_tokens(x_.dim(0), k_);
+  const int64_t most = (std::min(in_tiles_, linear_tile_chunk(k_)) + kTileTokens - 1) / kTileTokens;
+  waiting_ = reinterpret_cast<float*>(scratch_.tokens + most * linear_tile_bytes(k_));
 }
 
 // Outputs of a megabyte and more a thread are written past the caches. Panels' outputs begin at multiples of 32 bytes.
@@ -279,11 +283,9 @@ void LinearShare::for_parts(const Work& work) const {
 
 void LinearShare::run() {
   if (in_tiles_ > 0) {
-    const bool prepared = requantized_ && !call_.prepared.empty();
     for (int64_t chunk = 0; chunk < in_tiles_; chunk += linear_tile_chunk(k_)) {
       const Tokens of = {chunk, std::min(linear_tile_chunk(k_), in_tiles_ - chunk)};
       arranged_by_ = nullptr;
-      if (prepared) slabs_ = call_.prepared.data() + chunk / kTileTokens * linear_tile_bytes(k_);
       for_parts([&](const Part& part) { multiply_tiles(part, of); });
     }
     if (streams()) _mm_sfence();
@@ -302,10 +304,11 @@ void LinearShare::run() {
   }
 }
 
-// Token t of a chunk and those that share its slab.
+// Token t of a chunk and those that are arranged with it, unless they are.
 void LinearShare::arrange(ArrangeFn fn, const Tokens& of, int64_t t) const {
+  if (of.first + t < in_slabs_) return;
   const DotTokens from = {x_.row<std::byte>(of.first + t), x_.row_bytes};
-  fn(from, std::min(kTileTokens, of.count - t), k_, slab_of(t));
+  fn(from, std::min(kTileTokens, of.count - t), k_, slab_of(of, t));
 }
 
 // A part of the k of a group of panels is unpacked into the L2 cache, where the chunk comes to meet it. Gate and up of
@@ -318,8 +321,8 @@ void LinearShare::multiply_tiles(const Part& part, const Tokens& of) {
     by[j] = requantized_ ? &dots.requantized : &dots.exact;
   }
   const bool together = gated_ && by[0]->tiles == by[1]->tiles, shared = !gated_ || by[0]->arrange == by[1]->arrange;
-  const bool prepared = requantized_ && !call_.prepared.empty(), streamed = streams();
-  if (shared && !prepared && arranged_by_ != by[0]->arrange) {
+  const bool streamed = streams();
+  if (shared && arranged_by_ != by[0]->arrange) {
     for (int64_t t = 0; t < of.count; t += kTileTokens) arrange(by[0]->arrange, of, t);
   }
   arranged_by_ = shared ? by[0]->arrange : nullptr;
@@ -342,7 +345,7 @@ void LinearShare::multiply_tiles(const Part& part, const Tokens& of) {
         float* const sums = k_ > kTilePart ? waiting_ + t * kRequantizedPanels * kPanelRows : scratch_.sums[0];
         for (int64_t j = 0; j < (together ? 1 : weights); ++j) {
           if (!shared) arrange(by[j]->arrange, of, t);
-          by[j]->tiles(unpacked[j], together ? 2 * n : n, k_, ks, slab_of(t), now.count, sums + j * of_weight);
+          by[j]->tiles(unpacked[j], together ? 2 * n : n, k_, ks, slab_of(of, t), now.count, sums + j * of_weight);
         }
         if (ks.end < k_) continue;
         const int64_t distance = kTileTokens * kPanelRows;
@@ -495,11 +498,9 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
     panels += panel_count(call.in[i]);
   }
   const TensorView& x = call.in[0];
-  const auto groups = static_cast<int>(token_groups(x.dim(0), panels, x.last(), call.threads));
+  const auto groups = static_cast<int>(token_groups(x.dim(0), panels, x.last(), call.threads, call.slabs));
   const bool requantized = is_requantized(call);
-  if (groups == 1 || !call.prepared.empty()) {
-    return LinearShare(call, form, roles, x16, bf16, gated_silu, requantized).run();
-  }
+  if (groups == 1) return LinearShare(call, form, roles, x16, bf16, gated_silu, requantized).run();
 
   const int of_group = call.threads / groups;
   const Range range = split(x.dim(0), kTileTokens, call.thread / of_group, groups);
@@ -519,18 +520,6 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   part.in = {in.data(), call.in.size()}, part.out = {&out, 1};
   part.thread = call.thread % of_group, part.threads = of_group;
   LinearShare(part, form, roles, x16, bf16, gated_silu, requantized).run();
-}
-
-void prepare_linear_of(const KernelCall& call, DotsOf x16) {
-  if (!avx2::is_requantized(call)) return;
-  const TensorView& x = call.in[0];
-  const int64_t k = x.last(), tokens = x.dim(0) / 16 * 16;
-  const ArrangeFn arrange = x16(call.in[1].dtype)->requantized.arrange;  // the same for all formats
-  const Range range = split(tokens, kTileTokens, call.thread, call.threads);
-  for (int64_t t = range.begin; t < range.end; t += kTileTokens) {
-    arrange({x.row<std::byte>(t), x.row_bytes}, std::min(kTileTokens, tokens - t), k,
-            call.prepared.data() + t / kTileTokens * linear_tile_bytes(k));
-  }
 }
 
 }  // namespace ll

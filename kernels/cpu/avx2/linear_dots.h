@@ -123,8 +123,6 @@ using GatedSiluFn = void (*)(const PanelSums& gate, const PanelSums& up, int64_t
 // others of float formats.
 void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Tiles* bf16 = nullptr,
                GatedSiluFn gated_silu = nullptr);
-// Its Preparation: arranges the tokens of a launch whose weights are rounded anew, of others nothing.
-void prepare_linear_of(const KernelCall& call, DotsOf x16);
 
 namespace avx2 {
 

@@ -84,8 +84,9 @@ void quantize_part(DType dtype, const float* x, int64_t first, int64_t count, in
   }
 }
 
-static void quantize_row(DType dtype, const float* x, int64_t size, std::byte* row) {
-  quantize_part(dtype, x, 0, size, size, row);
+static void quantize_row(const KernelCall& call, int64_t t, const float* x) {
+  const TensorView& y = call.out[0];
+  quantize_part(y.dtype, x, 0, y.last(), y.last(), y.row<std::byte>(t));
 }
 
 void rms_norm(const KernelCall& call) {
@@ -97,22 +98,20 @@ void rms_norm(const KernelCall& call) {
 }
 
 void quantize_with(const KernelCall& call, QuantizeRowFn quantize_row) {
-  const TensorView &x = call.in[0], &y = call.out[0];
+  const TensorView& x = call.in[0];
   const Range rows = split(x.dim(0), 1, call.thread, call.threads);
-  for (int64_t t = rows.begin; t < rows.end; ++t) {
-    quantize_row(y.dtype, x.row<float>(t), x.last(), y.row<std::byte>(t));
-  }
+  for (int64_t t = rows.begin; t < rows.end; ++t) quantize_row(call, t, x.row<float>(t));
 }
 
 void norm_quantize_with(const KernelCall& call, QuantizeRowFn quantize_row) {
-  const TensorView &x = call.in[0], &y = call.out[0];
+  const TensorView& x = call.in[0];
   const float* w = reinterpret_cast<const float*>(call.in[1].data);
   const double eps = call.attrs.f64("eps");
   float* normed = reinterpret_cast<float*>(call.scratch.data());
   const Range rows = split(x.dim(0), 1, call.thread, call.threads);
   for (int64_t t = rows.begin; t < rows.end; ++t) {
     norm_row(x.row<float>(t), w, x.last(), eps, normed);
-    quantize_row(y.dtype, normed, x.last(), y.row<std::byte>(t));
+    quantize_row(call, t, normed);
   }
 }
 

@@ -75,15 +75,18 @@ bool quantize_256(DType dtype, const float* x, std::byte* codes, std::byte* scal
   return true;
 }
 
-void quantize_row(DType dtype, const float* x, int64_t size, std::byte* row) {
+}  // namespace
+
+void quantize_row(const KernelCall& call, int64_t t, const float* x) {
+  const DType dtype = call.out[0].dtype;
+  const int64_t size = call.out[0].last();
+  std::byte* const row = call.out[0].row<std::byte>(t);
   std::byte *const scales = row + size, *const sums = scales + size / kQ8aGroup * 4;
   for (int64_t i = 0; i < size; i += 256) {
     if (size - i >= 256 && quantize_256(dtype, x + i, row + i, scales + i / kQ8aGroup * 4, sums + i / 16 * 2)) continue;
     avx2::quantize_part(dtype, x + i, i, std::min<int64_t>(256, size - i), size, row);
   }
 }
-
-}  // namespace
 
 void quantize(const KernelCall& call) { avx2::quantize_with(call, quantize_row); }
 void norm_quantize(const KernelCall& call) { avx2::norm_quantize_with(call, quantize_row); }

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "kernels/quant/formats.h"
+#include "kernels/quant/q8a_slabs.h"
 #include "runtime/base/checked.h"
 #include "runtime/device/cpu/anonymous_memory.h"
 #include "runtime/device/cpu/machine.h"
@@ -33,15 +34,17 @@ struct Patch {
 
 // A launch with everything looked up that does not change from step to step.
 struct PreparedLaunch {
+  KernelFn fn = nullptr;
   std::vector<TensorView> views;  // inputs, then outputs
   size_t input_count = 0;
   Attrs attrs;
   std::vector<Patch> patches;
   bool empty = false;  // an output has no elements in this step: nothing to run
+  std::string name;    // of its row among the times
 };
 
-// Steps of so many tokens are cut into a part for each thread: products arrange their tokens in each part anew, unless
-// they find them prepared.
+// Steps of so many tokens have a part for each thread, unless products find their tokens in slabs: they arrange them in
+// each part anew.
 constexpr uint32_t kWholeTokens = 16;
 // Programs that read less may have their weights in their threads' caches, where others should not take them from.
 constexpr uint64_t kCachedBytes = uint64_t{64} << 20;
@@ -50,30 +53,43 @@ constexpr uint64_t kCachedBytes = uint64_t{64} << 20;
 constexpr uint64_t kPieceBytes = uint64_t{128} << 10, kLargePieceBytes = uint64_t{3} << 19;
 constexpr int kFewPieces = 8;
 
-// Whether launches of a program are cut into several parts for each of `threads`. Threads that read memory side by side
-// do not get the same share of it, nor does the system or a neighbour slow them alike: whoever is done takes from the
-// others.
-bool is_cut(const Program& program, int threads) {
-  uint64_t all = 0;
-  for (const Launch& launch : program.launches) all += launch.cost.bytes;
-  return threads > 1 && program.max_tokens < kWholeTokens && all >= kCachedBytes;
-}
-
-// Parts for each of `threads` of a launch that finds its tokens prepared: of as many columns as products do at once.
-uint8_t prepared_pieces_of(const Launch& launch, int threads) {
-  constexpr int64_t kColumns = 256;
-  const int64_t wanted = launch.outputs[0].type.last().value / (kColumns * threads);
-  return threads == 1 ? 1 : static_cast<uint8_t>(std::clamp<int64_t>(wanted, 1, kFewPieces));
-}
-
-// Parts for each of `threads` of another launch that is cut. Attention stays whole: it has few heads to divide and does
-// several at once.
-uint8_t pieces_of(const Launch& launch, int threads) {
+// Parts of a launch for each of `threads`, in a step of few tokens. Attention stays whole: it has few heads to divide
+// and does several at once.
+uint8_t pieces_of_few(const Launch& launch, int threads) {
   const auto reads_weights = [](const Operand& operand) { return operand.space == Space::kWeight; };
   if (std::none_of(launch.inputs.begin(), launch.inputs.end(), reads_weights)) return 1;
   const uint64_t bytes = launch.cost.bytes / static_cast<uint64_t>(threads);
   const uint64_t wanted = std::max(std::min<uint64_t>(bytes / kPieceBytes, kFewPieces), bytes / kLargePieceBytes);
   return static_cast<uint8_t>(std::clamp<uint64_t>(wanted, 1, kMaxPieces));
+}
+
+// The same of many tokens in slabs: large products have parts of as many columns as they do at once. Threads of small
+// ones take tokens of their own.
+uint8_t pieces_of_many(const Launch& launch, int threads) {
+  constexpr int64_t kColumns = 256;
+  constexpr uint64_t kLargeWeights = uint64_t{1} << 22;
+  const Operand& x = launch.inputs[0];
+  if (!is_q8a(x.type.dtype) || x.type.dim(0).value < kSlabTokens) return 1;
+  if (launch.cost.operations / static_cast<uint64_t>(2 * x.type.dim(0).value) < kLargeWeights) return 1;
+  const int64_t wanted = launch.outputs[0].type.last().value / (kColumns * threads);
+  return static_cast<uint8_t>(std::clamp<int64_t>(wanted, 1, kFewPieces));
+}
+
+// Parts of each launch for each of `threads`. Threads that read memory side by side do not get the same share of it,
+// nor does the system or a neighbour slow them alike: whoever is done takes from the others.
+std::vector<uint8_t> pieces_of(const Program& program, int threads, bool slabs) {
+  uint64_t all = 0;
+  for (const Launch& launch : program.launches) all += launch.cost.bytes;
+  const bool few = program.max_tokens < kWholeTokens && all >= kCachedBytes;
+  std::vector<uint8_t> pieces;
+  for (const Launch& launch : program.launches) {
+    const bool many = slabs && slab_tokens(program.max_tokens, 256) > 0;
+    pieces.push_back(threads == 1 ? 1
+                     : few        ? pieces_of_few(launch, threads)
+                     : many       ? pieces_of_many(launch, threads)
+                                  : 1);
+  }
+  return pieces;
 }
 
 int64_t launch_clock_ns() {
@@ -93,18 +109,10 @@ std::string time_name(const Launch& launch) {
   return name;
 }
 
-// What the team runs as one launch: a launch, or its kernel's Preparation.
-struct Turn {
-  uint32_t launch;
-  KernelFn fn;
-  bool prepared;     // the call is given what was prepared, or is to be
-  std::string name;  // of its row among the times
-};
-
 struct PreparedProgram {
   std::vector<PreparedLaunch> launches;
-  std::vector<Turn> turns;
-  std::vector<uint8_t> pieces;  // of each turn, as Team::run takes them
+  std::vector<uint8_t> pieces;  // of each, as Team::run takes them
+  std::vector<uint8_t> whole;   // one of each, for steps of more than few tokens that are too few for slabs
 };
 
 // Sizes of a step.
@@ -144,17 +152,12 @@ class WorkingLayout {
       inputs.push_back(add(sizeof(int32_t) * rows * columns));
     }
     for (int thread = 0; thread < threads; ++thread) scratch.push_back(add(plan.scratch_bytes));
-    for (const Program& program : plan.programs) {
-      for (const Launch& launch : program.launches) prepared_bytes = std::max(prepared_bytes, launch.prepared_bytes);
-    }
-    prepared = add(prepared_bytes);
   }
 
   uint64_t arena = 0, logits = 0;
   std::vector<uint64_t> inputs;   // by step input
   std::vector<uint64_t> scratch;  // by thread
-  uint64_t prepared = 0, prepared_bytes = 0;
-  uint64_t size = 0;  // saturates
+  uint64_t size = 0;              // saturates
 
  private:
   uint64_t add(uint64_t bytes) {
@@ -196,6 +199,7 @@ class CpuDevice final : public Device {
   Result<std::unique_ptr<HostSampling>> make_sampling() override { return std::make_unique<HostSampling>(*team_); }
 
  private:
+  bool slabs() const { return isa_ == Isa::kAmx && !deterministic_; }  // KernelCall::slabs
   TensorView view(const Operand& operand) const;
   void upload(const Step& step);
   std::string place_memory_on_nodes(const WorkingLayout& layout);
@@ -214,7 +218,6 @@ class CpuDevice final : public Device {
   std::byte* logits_ = nullptr;
   std::vector<std::byte*> inputs_;   // by step input
   std::vector<std::byte*> scratch_;  // by thread
-  std::span<std::byte> prepared_;
   std::vector<PreparedProgram> programs_;
 };
 
@@ -235,7 +238,6 @@ Status CpuDevice::allocate(int threads, std::vector<NodeShare> shares) {
   logits_ = working_.data() + layout.logits;
   for (const uint64_t offset : layout.inputs) inputs_.push_back(working_.data() + offset);
   for (const uint64_t offset : layout.scratch) scratch_.push_back(working_.data() + offset);
-  prepared_ = {working_.data() + layout.prepared, layout.prepared_bytes};
   if (shares_.empty()) return {};
   memory_placement_ = place_memory_on_nodes(layout);
   const int refused = team_->binding_error();
@@ -260,7 +262,7 @@ std::string CpuDevice::place_memory_on_nodes(const WorkingLayout& layout) {
   for (const NodeShare& share : shares_) {
     const size_t next = thread + static_cast<size_t>(share.threads);
     const uint64_t begin = layout.scratch[thread],
-                   end = next < layout.scratch.size() ? layout.scratch[next] : layout.prepared;
+                   end = next < layout.scratch.size() ? layout.scratch[next] : layout.size;
     if (refused == 0 && share.has_memory)
       refused = place_memory({working_.data() + begin, end - begin}, {&share.node, 1});
     thread = next;
@@ -301,20 +303,13 @@ TensorView CpuDevice::view(const Operand& operand) const {
 void CpuDevice::prepare() {
   for (const Program& program : plan_.programs) {
     PreparedProgram& prepared = programs_.emplace_back();
-    const int threads = team_->size();
-    const bool cut = is_cut(program, threads);
+    prepared.pieces = pieces_of(program, team_->size(), slabs());
+    prepared.whole.assign(program.launches.size(), 1);
     for (const Launch& launch : program.launches) {
-      const auto number = static_cast<uint32_t>(prepared.launches.size());
-      const Preparation* const preparation = launch.kernel->preparation;
-      const bool prepares = launch.prepared_bytes > 0 && preparation->isa == isa_ && !deterministic_;
-      if (prepares) {
-        prepared.turns.push_back({number, preparation->fn, true, "prepare " + time_name(launch)});
-        prepared.pieces.push_back(1);
-      }
-      prepared.turns.push_back({number, kernel_fn(*launch.kernel, isa_), prepares, time_name(launch)});
-      prepared.pieces.push_back(prepares ? prepared_pieces_of(launch, threads) : cut ? pieces_of(launch, threads) : 1);
       PreparedLaunch& p = prepared.launches.emplace_back();
+      p.fn = kernel_fn(*launch.kernel, isa_);
       p.attrs = Attrs(launch.attrs);
+      p.name = time_name(launch);
       p.input_count = launch.inputs.size();
       for (const auto* operands : {&launch.inputs, &launch.outputs}) {
         for (const Operand& operand : *operands) {
@@ -365,14 +360,13 @@ Result<std::span<const float>> CpuDevice::run(size_t number, const Step& step) {
   if (program.arena_bytes != 0) std::memset(arena_, 0xFF, program.arena_bytes);
 #endif
   const int threads = team_->size();
-  const std::vector<Turn>& turns = programs_[number].turns;
-  // When the last part of a turn returned. A turn begins when the one before has ended.
-  std::vector<std::atomic<int64_t>> ends(timed_ ? turns.size() : 0);
+  // When the last part of a launch returned. A launch begins when the one before has ended.
+  std::vector<std::atomic<int64_t>> ends(timed_ ? launches.size() : 0);
   const int64_t begin = timed_ ? launch_clock_ns() : 0;
-  const std::vector<uint8_t>& pieces = programs_[number].pieces;
+  const bool whole = program.max_tokens >= kWholeTokens && slab_tokens(step.token_count(), 256) == 0;
+  const std::vector<uint8_t>& pieces = whole ? programs_[number].whole : programs_[number].pieces;
   team_->run(pieces, [&](uint32_t index, int part, int thread) {
-    const Turn& turn = turns[index];
-    const PreparedLaunch& launch = launches[turn.launch];
+    const PreparedLaunch& launch = launches[index];
     if (launch.empty) return;
     const std::span<const TensorView> views = launch.views;
     KernelCall call;
@@ -383,9 +377,9 @@ Result<std::span<const float>> CpuDevice::run(size_t number, const Step& step) {
     call.threads = threads * pieces[index];
     call.scratch = {scratch_[static_cast<size_t>(thread)], plan_.scratch_bytes};
     call.deterministic = deterministic_;
-    if (turn.prepared) call.prepared = prepared_;
+    call.slabs = slabs();
     call.pieces = pieces[index];
-    turn.fn(call);
+    launch.fn(call);
     if (timed_) {
       const int64_t now = launch_clock_ns();
       int64_t last = ends[index].load(std::memory_order_relaxed);
@@ -395,10 +389,10 @@ Result<std::span<const float>> CpuDevice::run(size_t number, const Step& step) {
   });
   if (timed_) {
     int64_t before = begin;
-    for (size_t i = 0; i < turns.size(); ++i) {
+    for (size_t i = 0; i < launches.size(); ++i) {
       const int64_t end = ends[i].load(std::memory_order_relaxed);
       if (end == 0) continue;  // was empty
-      sums_[number].add(turns[i].name, 1e-3 * static_cast<double>(end - before));
+      sums_[number].add(launches[i].name, 1e-3 * static_cast<double>(end - before));
       before = end;
     }
     sums_[number].end_step();
