@@ -134,7 +134,8 @@ const Dots* x16_dots(DType dtype) {
 // a rule, and so do readers of the outputs: lines that another core wrote come at a tenth of the rate of its own.
 //
 // The time of one thread, in that of a panel's product with one token and one k, as seen on tiles (docs/kernels.md):
-// unpacking a panel is as much as 145 tokens, arranging a token as nine panels, an output that others read as 360 k.
+// unpacking a panel is as much as 145 tokens, arranging a token that is not in a slab as nine panels, an output that
+// others read as 360 k.
 int64_t share_cost(int64_t tokens, int64_t panels, int64_t k, int64_t groups, int64_t threads, bool slabs) {
   constexpr int64_t kUnpack = 145, kForeign = 360;
   const int64_t arrange = slabs ? 0 : 9;
@@ -498,7 +499,8 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
     panels += panel_count(call.in[i]);
   }
   const TensorView& x = call.in[0];
-  const auto groups = static_cast<int>(token_groups(x.dim(0), panels, x.last(), call.threads, call.slabs));
+  const bool slabs = call.slabs && slab_tokens(x.dim(0), x.last()) > 0;
+  const auto groups = static_cast<int>(token_groups(x.dim(0), panels, x.last(), call.threads, slabs));
   const bool requantized = is_requantized(call);
   if (groups == 1) return LinearShare(call, form, roles, x16, bf16, gated_silu, requantized).run();
 

@@ -81,9 +81,9 @@ std::vector<uint8_t> pieces_of(const Program& program, int threads, bool slabs) 
   uint64_t all = 0;
   for (const Launch& launch : program.launches) all += launch.cost.bytes;
   const bool few = program.max_tokens < kWholeTokens && all >= kCachedBytes;
+  const bool many = slabs && slab_tokens(program.max_tokens, 256) > 0;
   std::vector<uint8_t> pieces;
   for (const Launch& launch : program.launches) {
-    const bool many = slabs && slab_tokens(program.max_tokens, 256) > 0;
     pieces.push_back(threads == 1 ? 1
                      : few        ? pieces_of_few(launch, threads)
                      : many       ? pieces_of_many(launch, threads)
