@@ -94,6 +94,7 @@ struct PlainWords {
   static Floats load_floats(const float* p) {
     return lanes([&](size_t i) { return p[i]; });
   }
+  static Floats load_unless(bool zeros, const float* p) { return zeros ? Floats{} : load_floats(p); }
   static void store(float* p, const Floats& v) { std::memcpy(p, v.data(), sizeof v); }
   static Floats mul(const Floats& a, const Floats& b) {
     return lanes([&](size_t i) { return a[i] * b[i]; });

@@ -8,6 +8,7 @@
 //   Ints, Floats                  a register
 //   load(p)                       4 * kLanes bytes, p aligned to 32
 //   set(i), broadcast4(p), zeros()   one integer, the 4 bytes at p, or 0 in each lane
+//   load_unless(zeros, p)         load_floats(p), or zeros (levels with tiles)
 //   pin(v)                        keeps the order of the source: without it the compiler makes one chain a token of
 //                                 what can run side by side
 //   dot(sum, u, x)                sum + the four products of u's unsigned and x's signed bytes of each lane
@@ -47,7 +48,8 @@
 //                                 all exact. Those of codes stay with the tile unit and those of minima go to `out`,
 //                                 int32 or f32 [tiles][kSums][16][16]. What codes left there before goes to `before` at
 //                                 first; then between(i), i < 4 * pieces * tiles as an integral_constant, is called
-//                                 after each product. Without minima x_sums, w_mins and `out` are not used
+//                                 after each product, which may read `before` where Blocks::kReadAtOnce. Without
+//                                 minima x_sums, w_mins and `out` are not used
 //   block_more<Blocks, tiles>(x, w, between)   products of 256 k more, added to those that stay with the tile unit
 //   block_end<Blocks, tiles>(out) sums of codes of the last block go to `out`
 //

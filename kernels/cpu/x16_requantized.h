@@ -187,43 +187,70 @@ void x16_arrange_512(const DotTokens& x, int64_t tokens, int64_t k, std::byte* a
 // kPanels panels side by side, as block_products knows pieces of one.
 template <int kPanels>
 struct X16RequantizedPanels {
-  static constexpr bool kUnsigned = false;
+  static constexpr bool kUnsigned = false, kReadAtOnce = false;
   static constexpr int kPieces = kPanels, kSums = kPanels;
   static constexpr int64_t kPieceBytes = X16Requantized::kBytes, kStepBytes = 1024, kSumBytes = 0;
 };
 
-// Panels from `panel` on, kPanels at a time, times 16 * kTiles tokens, as x16_block_tiles_of.
+// What scales sums of a block's kPanels panels and 16 * kTiles tokens.
+template <class W, int kTiles, int kPanels>
+struct X16RequantizedScales {
+  using Floats = typename W::Floats;
+  using Sums = TilesPending::Sums;
+  static constexpr int kTokens = 16 * kTiles;
+
+  explicit __attribute__((always_inline)) X16RequantizedScales(const Sums& of) {
+    for (int n = 0; n < kPanels; ++n) scale[n] = W::load_floats(of.w_scale + n * (X16Requantized::kBytes / 4));
+  }
+  // Those of panel n and token t of a tile.
+  inline __attribute__((always_inline)) void add(const Sums& of, int n, int tile, int t) const {
+    float* const to = of.out + 16 * (n * kTileTokens + 16 * tile + t);
+    const Floats sum = W::mul(W::floats(W::load(of.sums + 64 * (16 * (tile * kPanels + n) + t))), scale[n]);
+    W::store(to, W::fma(sum, W::broadcast(of.x_scale + 16 * tile + t), W::load_unless(of.first, to)));
+  }
+  // Two of the kPanels * kTokens, from i on.
+  inline __attribute__((always_inline)) void add_two(const Sums& of, int i) const {
+    for (int t = 0; t < 2; ++t) add(of, i / kTokens, i % kTokens / 16, i % 16 + t);
+  }
+
+  Floats scale[kPanels];
+};
+
+// TilesPending::end.
+template <class W, int kTiles, int kPanels>
+void x16_requantized_end(TilesPending& pending) {
+  int32_t* const last = pending.sums[pending.turn];
+  W::template block_end<X16RequantizedPanels<kPanels>, kTiles>(last);
+  W::tiles_end();
+  pending.held.sums = reinterpret_cast<const std::byte*>(last);
+  for (const TilesPending::Sums& of : {pending.stored, pending.held}) {
+    if (of.out == nullptr) continue;
+    const X16RequantizedScales<W, kTiles, kPanels> scales(of);
+    for (int i = 0; i < kPanels * scales.kTokens; i += 2) scales.add_two(of, i);
+  }
+  pending.stored = pending.held = {};
+  pending.end = nullptr;
+}
+
+// Panels from `panel` on, kPanels at a time, times 16 * kTiles tokens: 512 k of the tokens meet all panels while they
+// are in the L1 cache. The sums of a block stay in the tile unit until the next block's products take their places, and
+// wait in `pending` for those of the one after it, between which they are scaled; so do those of the last two blocks,
+// for the next tokens.
 template <class W, int kTiles, int kPanels>
 void x16_requantized_tiles_of(const std::byte* unpacked, int64_t panel, int64_t end_panel, int64_t panels, Range part,
-                              int64_t k, const std::byte* arranged, const float* x_scales, float* out) {
+                              int64_t k, const std::byte* arranged, const float* x_scales, float* out,
+                              TilesPending& pending) {
   using Panels = X16RequantizedPanels<kPanels>;
-  using Floats = typename W::Floats;
-  constexpr int kTokens = 16 * kTiles;
-  struct Sums {
-    const float *w_scale, *x_scale;
-    const std::byte* sums;
-    float* out;
-  };
-  struct Scales {
-    explicit __attribute__((always_inline)) Scales(const Sums& of) {
-      for (int n = 0; n < kPanels; ++n) scale[n] = W::load_floats(of.w_scale + n * (X16Requantized::kBytes / 4));
-    }
-    inline __attribute__((always_inline)) void add(const Sums& of, int n, int tile, int t) const {
-      float* const to = of.out + 16 * (n * kTileTokens + 16 * tile + t);
-      const Floats sum = W::mul(W::floats(W::load(of.sums + 64 * (16 * (tile * kPanels + n) + t))), scale[n]);
-      W::store(to, W::fma(sum, W::broadcast(of.x_scale + 16 * tile + t), W::load_floats(to)));
-    }
-    // Two of them, from i on.
-    inline __attribute__((always_inline)) void add_two(const Sums& of, int i) const {
-      for (int t = 0; t < 2; ++t) add(of, i / kTokens, i % kTokens / 16, i % 16 + t);
-    }
-    Floats scale[kPanels];
-  };
-  alignas(64) int32_t sums[2][kTiles][kPanels][16][16];
-  Sums stored = {}, held = {};  // of the two blocks before: the sums of the last are in the tile unit
-  int64_t done = 0;
-  W::tiles_begin(64);
-  int turn = 0;
+  using Scales = X16RequantizedScales<W, kTiles, kPanels>;
+  using Sums = TilesPending::Sums;
+  const auto end_fn = x16_requantized_end<W, kTiles, kPanels>;
+  if (pending.end != end_fn) {
+    if (pending.end != nullptr) pending.end(pending);
+    W::tiles_begin(64);
+    pending.end = end_fn;
+  }
+  Sums stored = pending.stored, held = pending.held;
+  int turn = pending.turn;
   const auto nothing = [](auto) {};
   constexpr int64_t kK = X16Requantized::kK;
   const int64_t first = part.begin / kK, end = (part.end + kK - 1) / kK;
@@ -233,14 +260,12 @@ void x16_requantized_tiles_of(const std::byte* unpacked, int64_t panel, int64_t 
     // The next block of these tokens, or the first of the next ones, which lie behind them.
     const std::byte* const next =
         b + 1 < end ? codes + 2 * kTileCodes : arranged + linear_slab_bytes(k) + 2 * first * kTileCodes;
-    for (int64_t p = panel; p < end_panel; p += kPanels, turn ^= 1, ++done) {
+    for (int64_t p = panel; p < end_panel; p += kPanels, turn ^= 1) {
       x16_ask_codes(next, 2 * kTileCodes, p / kPanels, (panels + kPanels - 1) / kPanels);
       const X16Requantized w(const_cast<std::byte*>(unpacked) + ((b - first) * panels + p) * X16Requantized::kBytes);
       const std::byte* const more = w.codes + X16Requantized::kCodeBytes / 2;
-      int32_t* const to = sums[turn][0][0][0];  // for the sums of the block before
-      float* const of_panel = out + 16 * kTileTokens * p;
-      for (int t = 0; b == 0 && t < kPanels * kTileTokens; ++t) W::store(of_panel + 16 * t, W::float_zeros());
-      if (done < 2) {
+      int32_t* const to = pending.sums[turn];  // for the sums of the block before
+      if (stored.out == nullptr) {
         W::template block_products<Panels, kTiles>(codes, nullptr, w.codes, nullptr, to, nullptr, nothing);
         if (whole) W::template block_more<Panels, kTiles>(codes + kTileCodes, more, nothing);
       } else {
@@ -266,29 +291,20 @@ void x16_requantized_tiles_of(const std::byte* unpacked, int64_t panel, int64_t 
       }
       stored = held;
       stored.sums = reinterpret_cast<const std::byte*>(to);
-      held = {w.scale, x_scales + kTileTokens * b, nullptr, of_panel};
+      held = {w.scale, x_scales + kTileTokens * b, nullptr, out + 16 * kTileTokens * p, b == 0};
     }
   }
-  W::template block_end<Panels, kTiles>(sums[turn][0][0][0]);
-  W::tiles_end();
-  held.sums = reinterpret_cast<const std::byte*>(sums[turn][0][0][0]);
-  for (const Sums& of : {stored, held}) {
-    if (of.out == nullptr) continue;  // there was one block alone
-    const Scales scales(of);
-    for (int n = 0; n < kPanels; ++n) {
-      for (int tile = 0; tile < kTiles; ++tile) {
-        for (int t = 0; t < 16; ++t) scales.add(of, n, tile, t);
-      }
-    }
-  }
+  pending.stored = stored, pending.held = held, pending.turn = turn;
+  // Tokens before these are done where these have two blocks.
+  if ((end - first) * (end_panel - panel) < 2 * kPanels) pending.end(pending);
 }
 
 template <class W>
 void x16_requantized_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const std::byte* arranged,
-                           int64_t tokens, float* out) {
+                           int64_t tokens, float* out, TilesPending& pending) {
   const float* const x_scales = x16_token_scales(const_cast<std::byte*>(arranged), k);
   const auto multiply = [&]<int kTiles, int kPanels>(int64_t from, int64_t to) {
-    x16_requantized_tiles_of<W, kTiles, kPanels>(unpacked, from, to, panels, part, k, arranged, x_scales, out);
+    x16_requantized_tiles_of<W, kTiles, kPanels>(unpacked, from, to, panels, part, k, arranged, x_scales, out, pending);
   };
   const int64_t pairs = panels / 2 * 2;
   if (tokens == kTileTokens) {

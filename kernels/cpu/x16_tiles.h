@@ -147,7 +147,7 @@ struct X16Sums {
 // of those before, two tokens after each product.
 template <class W, X16Format F>
 void x16_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const std::byte* arranged,
-               int64_t tokens, float* out) {
+               int64_t tokens, float* out, TilesPending& /*none: what is summed is added*/) {
   static_assert(W::kLanes == 16 && F.group == 0);
   constexpr int64_t kBatch = 8;
   const X16Factors factors(const_cast<std::byte*>(arranged), k);
@@ -199,7 +199,7 @@ void x16_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range part,
 // of codes 16, so that two bf16 hold such a sum and f32 the sums of products, all exactly.
 template <X16Format F>
 struct X16Blocks {
-  static constexpr bool kUnsigned = F.zero == 0;
+  static constexpr bool kUnsigned = F.zero == 0, kReadAtOnce = true;
   static constexpr int kPieces =
       F.packing == blocks::ScalePacking::kQ2K || F.packing == blocks::ScalePacking::kQ3K ? 1 : 2;
   static constexpr bool kNegated = kPieces == 1 && !kUnsigned;
@@ -397,7 +397,7 @@ void x16_block_tiles_of(const std::byte* unpacked, int64_t panels, int64_t k, Ra
 
 template <class W, X16Format F>
 void x16_block_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const std::byte* arranged,
-                     int64_t tokens, float* out) {
+                     int64_t tokens, float* out, TilesPending& /*none: what is summed is added*/) {
   if (tokens == kTileTokens) return x16_block_tiles_of<W, F, 2>(unpacked, panels, k, part, arranged, out);
   x16_block_tiles_of<W, F, 1>(unpacked, panels, k, part, arranged, out);
 }

@@ -47,10 +47,11 @@ constexpr int64_t linear_slab_bytes(int64_t k) { return k % 256 == 0 ? slab_byte
 constexpr int64_t linear_tile_chunk(int64_t k) {
   return std::clamp<int64_t>((int64_t{6} << 20) / linear_tile_bytes(k), 1, 16) * kTileTokens;
 }
-// With their sums, which wait for the next part of k.
+// With their sums: of all where they wait for the next part of k, else of kTileTokens and the next ones.
 constexpr int64_t linear_arranged_bytes(int64_t tokens, int64_t k) {
-  const int64_t count = std::min(tokens, linear_tile_chunk(k)) / 16;  // tiles
-  return (count + 1) / 2 * (linear_tile_bytes(k) + (k > kTilePart ? 4 * kTileTokens * kRequantizedPanels * 16 : 0));
+  const int64_t count = (std::min(tokens, linear_tile_chunk(k)) / 16 + 1) / 2;  // of kTileTokens
+  return count * linear_tile_bytes(k) +
+         (k > kTilePart ? count : std::min<int64_t>(2, count)) * 4 * kTileTokens * kRequantizedPanels * 16;
 }
 constexpr int64_t linear_scratch_bytes(int64_t tokens, int64_t k, bool q8) {
   return 2 * 4 * 16 * kLinearChunk + linear_panel_bytes(k) + (q8 ? linear_arranged_bytes(tokens, k) : 0);

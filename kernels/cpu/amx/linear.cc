@@ -2,7 +2,7 @@
 #include <type_traits>
 
 #include "kernels/cpu/amx/tile_config.h"
-#include "kernels/cpu/avx512/silu.h"
+#include "kernels/cpu/avx512/finish.h"
 #include "kernels/cpu/avx512/words.h"
 #include "kernels/cpu/x16_dots.h"
 
@@ -101,6 +101,37 @@ struct AmxWords : Avx512Words {
       memory_is_written(x);
     };
     memory_is_written(x);
+    if constexpr (!Blocks::kReadAtOnce) {
+      // In the order of tile_steps: three other products are between the last one of a tile and its store.
+      _tile_stream_loadd(6, w, 64);
+      _tile_loadd(4, x, 64);
+      _tile_stored(0, before, 64);
+      _tile_zero(0);
+      LLCUDA_TILE_PRODUCT(0, 4, 6);
+      after(kNth<0>);
+      if constexpr (kPieces == 2) {
+        _tile_stream_loadd(7, w + Blocks::kPieceBytes, 64);
+        _tile_stored(1, before + kTile, 64);
+        _tile_zero(1);
+        LLCUDA_TILE_PRODUCT(1, 4, 7);
+        after(kNth<1>);
+      }
+      if constexpr (kTiles == 2) {
+        _tile_loadd(5, x + 1024, 64);
+        _tile_stored(2, before + kSums * kTile, 64);
+        _tile_zero(2);
+        LLCUDA_TILE_PRODUCT(2, 5, 6);
+        after(kNth<kPieces>);
+        if constexpr (kPieces == 2) {
+          _tile_stored(3, before + (kSums + 1) * kTile, 64);
+          _tile_zero(3);
+          LLCUDA_TILE_PRODUCT(3, 5, 7);
+          after(kNth<3>);
+        }
+      }
+      tile_steps<Blocks, kTiles, 1>(x, w, between);
+      return;
+    }
     if constexpr (kMins) {
       _tile_stream_loadd(6, w_mins, 64);
       _tile_loadd(4, x_sums, Blocks::kSumBytes);
@@ -208,7 +239,7 @@ struct AmxWords : Avx512Words {
 
 namespace amx {
 
-void linear(const KernelCall& call, LinearForm form) { linear_of(call, form, x16_dots<AmxWords>, nullptr, gated_silu); }
+void linear(const KernelCall& call, LinearForm form) { linear_of(call, form, x16_dots<AmxWords>, nullptr, &kFinish); }
 
 }  // namespace amx
 }  // namespace ll

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <type_traits>
 
 #include "kernels/cpu/avx2/activate.h"
 #include "kernels/cpu/avx2/linear_dots.h"
@@ -16,9 +17,8 @@ namespace ll {
 namespace avx2 {
 namespace {
 
-static_assert(kBf16Panels * kBf16Tokens <= kLinearChunk);             // what Scratch::sums holds
-static_assert(kRequantizedPanels * kTileTokens <= 2 * kLinearChunk);  // both of them
-static_assert(2 * kLinearChunk / 4 <= linear_panel_bytes(1));         // Scratch::panel: sums for two weights
+static_assert(kBf16Panels * kBf16Tokens <= kLinearChunk);      // what Scratch::sums holds
+static_assert(2 * kLinearChunk / 4 <= linear_panel_bytes(1));  // Scratch::panel: sums for two weights
 
 int64_t panel_count(const TensorView& w) { return (w.dim(0) + kPanelRows - 1) / kPanelRows; }
 
@@ -100,8 +100,7 @@ void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, i
   }
 }
 
-// out[t][16 * n + r] = sums + bias[16 * n + r] + residual[t][16 * n + r] of panel n, token t and row r; strides in
-// floats. kStreamed: past the caches, out aligned to 32. Panels side by side are one piece of an output's row.
+// Finish::write. kStreamed: past the caches, out aligned to 32. Panels side by side are one piece of an output's row.
 template <bool kBias, bool kResidual, bool kStreamed>
 void write_panels(const PanelSums& sums, int64_t panels, int64_t tokens, const float* bias, const float* residual,
                   int64_t residual_stride, float* out, int64_t stride) {
@@ -118,11 +117,18 @@ void write_panels(const PanelSums& sums, int64_t panels, int64_t tokens, const f
     }
   }
 }
-auto write_of(bool bias, bool residual, bool streamed) {
-  if (residual) return bias ? write_panels<true, true, false> : write_panels<false, true, false>;
-  if (streamed) return bias ? write_panels<true, false, true> : write_panels<false, false, true>;
-  return bias ? write_panels<true, false, false> : write_panels<false, false, false>;
+void write(const PanelSums& sums, int64_t panels, int64_t tokens, const float* bias, const float* residual,
+           int64_t residual_stride, const PanelOutputs& out) {
+  const bool streamed = out.streamed && reinterpret_cast<uintptr_t>(out.data) % 32 == 0 && out.stride % 8 == 0;
+  const auto with = [&]<bool kBias>(std::bool_constant<kBias>) {
+    const auto fn = residual != nullptr ? write_panels<kBias, true, false>
+                    : streamed          ? write_panels<kBias, false, true>
+                                        : write_panels<kBias, false, false>;
+    fn(sums, panels, tokens, bias, residual, residual_stride, out.data, out.stride);
+  };
+  bias != nullptr ? with(std::true_type()) : with(std::false_type());
 }
+constexpr Finish kFinish = {write, nullptr};
 
 const Dots* x16_dots(DType dtype) {
   const Dots* dots = plain_x16_dots(dtype);
@@ -165,7 +171,7 @@ class LinearShare {
  public:
   // `requantized`: tokens in tiles meet weights rounded anew.
   LinearShare(const KernelCall& call, LinearForm form, const LinearRoles& roles, DotsOf x16, const Bf16Tiles* bf16,
-              GatedSiluFn gated_silu, bool requantized);
+              const Finish& finish, bool requantized);
   void run();
 
  private:
@@ -218,7 +224,7 @@ class LinearShare {
   const LinearRoles roles_;
   const DotsOf x16_;
   const Bf16Tiles* const bf16_;
-  const GatedSiluFn gated_silu_;
+  const Finish& finish_;
   const bool q8_, gated_, requantized_;
   const Activation act_;
   const size_t parts_;
@@ -226,14 +232,15 @@ class LinearShare {
   const Scratch scratch_;
   Range range_;  // of all parts' panels
   // Tokens in tiles, and of them those that came in slabs. A chunk of the others is arranged in the scratch; behind the
-  // place for it are its sums with a group of panels, which wait there where k has several parts.
+  // place for it are sums with a group of panels: of kTileTokens and the next ones, or, where they wait for the next
+  // part of k, of the chunk.
   int64_t in_tiles_ = 0, in_slabs_ = 0;
   ArrangeFn arranged_by_ = nullptr;
-  float* waiting_ = nullptr;
+  float* tile_sums_ = nullptr;
 };
 
 LinearShare::LinearShare(const KernelCall& call, LinearForm form, const LinearRoles& roles, DotsOf x16,
-                         const Bf16Tiles* bf16, GatedSiluFn gated_silu, bool requantized)
+                         const Bf16Tiles* bf16, const Finish& finish, bool requantized)
     : call_(call),
       x_(call.in[0]),
       y_(call.out[0]),
@@ -241,7 +248,7 @@ LinearShare::LinearShare(const KernelCall& call, LinearForm form, const LinearRo
       roles_(roles),
       x16_(x16),
       bf16_(bf16),
-      gated_silu_(gated_silu),
+      finish_(finish),
       q8_(is_q8a(x_.dtype)),
       gated_(form == LinearForm::kGated),
       requantized_(requantized),
@@ -257,7 +264,7 @@ LinearShare::LinearShare(const KernelCall& call, LinearForm form, const LinearRo
   if (!any_weight([&](const TensorView& w) { return !has_tiles(w); })) in_tiles_ = x_.dim(0) / 16 * 16;
   if (in_tiles_ > 0 && requantized_ && call.slabs) in_slabs_ = slab_tokens(x_.dim(0), k_);
   const int64_t most = (std::min(in_tiles_, linear_tile_chunk(k_)) + kTileTokens - 1) / kTileTokens;
-  waiting_ = reinterpret_cast<float*>(scratch_.tokens + most * linear_tile_bytes(k_));
+  tile_sums_ = reinterpret_cast<float*>(scratch_.tokens + most * linear_tile_bytes(k_));
 }
 
 // Outputs of a megabyte and more a thread are written past the caches. Panels' outputs begin at multiples of 32 bytes.
@@ -340,18 +347,31 @@ void LinearShare::multiply_tiles(const Part& part, const Tokens& of) {
           by[j]->unpack(w.data + (i + m) * bytes, k_, ks, unpacked[j] + m * side, together ? 2 * n : n);
         }
       }
-      for (int64_t t = 0; t < of.count; t += kTileTokens) {
+      const int64_t distance = kTileTokens * kPanelRows;
+      const auto sums_of = [&](int64_t t) {
+        return tile_sums_ + (k_ > kTilePart ? t / kTileTokens : t / kTileTokens % 2) * kRequantizedPanels * distance;
+      };
+      const auto finish_tokens = [&](int64_t t) {
         const Tokens now = {of.first + t, std::min(kTileTokens, of.count - t)};
-        const int64_t of_weight = n * kTileTokens * kPanelRows;
-        float* const sums = k_ > kTilePart ? waiting_ + t * kRequantizedPanels * kPanelRows : scratch_.sums[0];
+        if (ks.end == k_) {
+          finish(part, i, n, now, {sums_of(t), distance}, {sums_of(t) + n * distance, distance}, streamed);
+        }
+      };
+      TilesPending pending;
+      const auto end_pending = [&] {
+        if (pending.end != nullptr) pending.end(pending);
+      };
+      for (int64_t t = 0; t < of.count; t += kTileTokens) {
         for (int64_t j = 0; j < (together ? 1 : weights); ++j) {
           if (!shared) arrange(by[j]->arrange, of, t);
-          by[j]->tiles(unpacked[j], together ? 2 * n : n, k_, ks, slab_of(of, t), now.count, sums + j * of_weight);
+          by[j]->tiles(unpacked[j], together ? 2 * n : n, k_, ks, slab_of(of, t), std::min(kTileTokens, of.count - t),
+                       sums_of(t) + j * n * distance, pending);
+          if (!together && gated_) end_pending();
         }
-        if (ks.end < k_) continue;
-        const int64_t distance = kTileTokens * kPanelRows;
-        finish(part, i, n, now, {sums, distance}, {sums + of_weight, distance}, streamed);
+        if (t > 0) finish_tokens(t - kTileTokens);
       }
+      end_pending();
+      finish_tokens((of.count - 1) / kTileTokens * kTileTokens);
     }
     // The last tokens, fewer than a tile.
     if (of.first + of.count == in_tiles_ && in_tiles_ < x_.dim(0)) {
@@ -438,15 +458,15 @@ void LinearShare::finish(const Part& part, int64_t i, int64_t n, const Tokens& o
   float* const out = y_.row<float>(of.first) + part.column + row;
   int64_t done = 0;  // whole panels that had a faster way
   const int64_t whole = std::min(n, (weight(part.weight).dim(0) - row) / kPanelRows);
-  if (gated_silu_ != nullptr && gated_ && act_ == Activation::kSilu && bias == nullptr) {
-    gated_silu_(sums, up_sums, whole, of.count, out, y_.row_bytes, streamed);
+  const PanelOutputs to = {out, y_.row_bytes / 4, streamed};
+  if (finish_.gated_silu != nullptr && gated_ && act_ == Activation::kSilu && bias == nullptr) {
+    finish_.gated_silu(sums, up_sums, whole, of.count, to);
     done = whole;
   } else if (!gated_) {
     const bool adds = form_ == LinearForm::kAdd;
     const TensorView& residual = call_.in[adds ? roles_.residual : 0];
-    write_of(bias != nullptr, adds, streamed)(sums, whole, of.count, bias,
-                                              adds ? residual.row<float>(of.first) + row : nullptr,
-                                              residual.row_bytes / 4, out, y_.row_bytes / 4);
+    finish_.write(sums, whole, of.count, bias, adds ? residual.row<float>(of.first) + row : nullptr,
+                  residual.row_bytes / 4, to);
     done = whole;
   }
   for (; done < n; ++done) {
@@ -489,8 +509,9 @@ void linear(const KernelCall& call, LinearForm form) { linear_of(call, form, x16
 
 }  // namespace avx2
 
-void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Tiles* bf16, GatedSiluFn gated_silu) {
+void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Tiles* bf16, const Finish* of_level) {
   using namespace avx2;  // NOLINT(google-build-using-namespace)
+  const Finish& finish = of_level != nullptr ? *of_level : kFinish;
   const LinearRoles roles = linear_roles(form, call.in.size(), call.attrs);
   // Weights laid out for a GPU have no SIMD kernel: no CPU plan of ours has them, but check accepts them.
   int64_t panels = 0;
@@ -502,7 +523,7 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   const bool slabs = call.slabs && slab_tokens(x.dim(0), x.last()) > 0;
   const auto groups = static_cast<int>(token_groups(x.dim(0), panels, x.last(), call.threads, slabs));
   const bool requantized = is_requantized(call);
-  if (groups == 1) return LinearShare(call, form, roles, x16, bf16, gated_silu, requantized).run();
+  if (groups == 1) return LinearShare(call, form, roles, x16, bf16, finish, requantized).run();
 
   const int of_group = call.threads / groups;
   const Range range = split(x.dim(0), kTileTokens, call.thread / of_group, groups);
@@ -521,7 +542,7 @@ void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Ti
   KernelCall part = call;
   part.in = {in.data(), call.in.size()}, part.out = {&out, 1};
   part.thread = call.thread % of_group, part.threads = of_group;
-  LinearShare(part, form, roles, x16, bf16, gated_silu, requantized).run();
+  LinearShare(part, form, roles, x16, bf16, finish, requantized).run();
 }
 
 }  // namespace ll

@@ -62,16 +62,31 @@ using SideFn = void (*)(const std::byte* w, int64_t panel_bytes, int64_t k, cons
 using ManyFn = void (*)(const std::byte* w, int64_t k, const DotTokens& x, int64_t tokens, float* out);
 // Sums of a q8a row's codes as a level's products of a format want them, k / 4 bytes or less.
 using SumsFn = void (*)(const std::byte* row, int64_t k, std::byte* sums);
+// Sums on their way to an `out`, 16 weights of a panel in a row.
+struct TilesPending {
+  struct Sums {
+    const float *w_scale, *x_scale;
+    const std::byte* sums;
+    float* out;  // null: there are none
+    bool first;  // nothing is in `out` yet
+  };
+  void (*end)(TilesPending& pending) = nullptr;  // null: nothing is pending
+  Sums stored = {}, held = {};                   // in `sums`, and in the tile unit
+  int turn = 0;                                  // where the sums of the tile unit will go
+  alignas(64) int32_t sums[2][4 * 256];
+};
 // Levels with tiles: a part of panels' k is unpacked, panel by panel, 16 or kTileTokens tokens are arranged, then both
 // are multiplied. Parts are multiples of 512 but for k's last.
 //   unpacked  panels side by side, unpacked_bytes(part) each, 64-byte aligned: a block of all panels, then the next.
 //             A panel is unpacked to the place of its first block
 //   arranged  linear_tile_bytes(k), 64-byte aligned, all k; formats with the same function share what it makes
 //   out       [panel][kTileTokens][16], added to but by the first part
+//   pending   none at first. A product may leave its last sums there, with tiles in use: the next one with the same
+//             weights, or pending.end, adds them to their `out`
 using UnpackFn = void (*)(const std::byte* w, int64_t k, Range part, std::byte* unpacked, int64_t panels);
 using ArrangeFn = void (*)(const DotTokens& x, int64_t tokens, int64_t k, std::byte* arranged);
 using TilesFn = void (*)(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const std::byte* arranged,
-                         int64_t tokens, float* out);
+                         int64_t tokens, float* out, TilesPending& pending);
 struct Tiles {
   UnpackFn unpack = nullptr;                       // null: the level has none, with the others
   int64_t (*unpacked_bytes)(int64_t k) = nullptr;  // of one panel, whole blocks: of 256 k or more
@@ -114,15 +129,27 @@ struct PanelSums {
   const float* row(int64_t panel, int64_t token) const { return data + panel * distance + 16 * token; }
 };
 
-// out[t][16 * n + r] = silu(gate) * up of panel n, token t and row r, the bits of AVX2's, r < 16; out's rows row_bytes
-// apart. Streamed: past the caches where out is aligned for it.
-using GatedSiluFn = void (*)(const PanelSums& gate, const PanelSums& up, int64_t panels, int64_t tokens, float* out,
-                             int64_t row_bytes, bool streamed);
+// Where outputs go, strides in floats. Streamed: past the caches where that is aligned for it.
+struct PanelOutputs {
+  float* data;
+  int64_t stride;
+  bool streamed;
+};
 
-// The kernel of a level: `x16` finds the products of its block formats, `bf16` has those of bf16; null: AVX2's, as all
-// others of float formats.
+// What makes outputs of sums, for panel n < panels, token t and row r < 16. Levels have the same bits.
+struct Finish {
+  // out[t][16 * n + r] = sums + bias[16 * n + r] + residual[t][16 * n + r]; bias and residual may be null.
+  void (*write)(const PanelSums& sums, int64_t panels, int64_t tokens, const float* bias, const float* residual,
+                int64_t residual_stride, const PanelOutputs& out);
+  // out[t][16 * n + r] = silu(gate) * up; null: the level has none.
+  void (*gated_silu)(const PanelSums& gate, const PanelSums& up, int64_t panels, int64_t tokens,
+                     const PanelOutputs& out);
+};
+
+// The kernel of a level: `x16` finds the products of its block formats, `bf16` has those of bf16, `finish` makes
+// outputs; null: AVX2's, as all others of float formats.
 void linear_of(const KernelCall& call, LinearForm form, DotsOf x16, const Bf16Tiles* bf16 = nullptr,
-               GatedSiluFn gated_silu = nullptr);
+               const Finish* finish = nullptr);
 
 namespace avx2 {
 

@@ -58,6 +58,7 @@ struct Avx512Words {
     return _mm512_set1_ps(v);
   }
   static Floats load_floats(const float* p) { return _mm512_loadu_ps(p); }
+  static Floats load_unless(bool zeros, const float* p) { return _mm512_maskz_loadu_ps(zeros ? 0 : 0xffff, p); }
   static Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
   static Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
   static Floats fnma(Floats a, Floats b, Floats c) { return _mm512_fnmadd_ps(a, b, c); }
