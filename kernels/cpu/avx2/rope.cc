@@ -45,7 +45,20 @@ void put(float* y, int64_t count, __m256 v) {
 // y0 = fma(x0, c, -(x1 s)), y1 = fma(x1, c, x0 s). y may be x.
 template <bool kStreamed>
 void rotate_half(const float* x, const float* c, const float* s, int64_t pairs, float* y) {
-  for (int64_t i = 0; i < pairs; i += 8) {
+  int64_t i = 0;
+  // A whole line before the next one: what is past the caches has few places to wait for the rest of a line.
+  for (; kStreamed && i + 16 <= pairs; i += 16) {
+    __m256 low[2], high[2];
+    for (int64_t j = 0; j < 2; ++j) {
+      const int64_t at = i + 8 * j;
+      const __m256 x0 = _mm256_loadu_ps(x + at), x1 = _mm256_loadu_ps(x + pairs + at);
+      const __m256 ci = _mm256_loadu_ps(c + at), si = _mm256_loadu_ps(s + at);
+      low[j] = _mm256_fmsub_ps(x0, ci, _mm256_mul_ps(x1, si)), high[j] = _mm256_fmadd_ps(x1, ci, _mm256_mul_ps(x0, si));
+    }
+    for (int64_t j = 0; j < 2; ++j) _mm256_stream_ps(y + i + 8 * j, low[j]);
+    for (int64_t j = 0; j < 2; ++j) _mm256_stream_ps(y + pairs + i + 8 * j, high[j]);
+  }
+  for (; i < pairs; i += 8) {
     const int64_t count = pairs - i;
     const __m256 x0 = load_part(x + i, count), x1 = load_part(x + pairs + i, count);
     const __m256 ci = load_part(c + i, count), si = load_part(s + i, count);
