@@ -4,7 +4,9 @@
 //
 // An f16 is exactly the sum of two bf16: its upper 8 bits and the 3 below them. Queries (times scale) and weights are
 // taken as sums of two bf16 as well, 16 bits of them. A product is then three of bf16, summed in f32: first * first,
-// first * second and second * first. What is lost is about 2^-16 of each term, of either sign.
+// first * second and second * first. What is lost is about 2^-16 of each term, of either sign. Where a call's products
+// round weights anew (KernelCall::slabs) and it has 64 tokens or more, an operand is one bf16, the nearest, and a
+// product one: about 2^-9 of each term, a tenth of what those roundings cost.
 //
 // Scores come out as [key][query row]: the first operand is keys as they lie in memory, the second queries. So lanes of
 // what follows are query rows, and neither the largest score nor the sum of weights goes over lanes. Weights are turned
@@ -42,11 +44,12 @@
 //                                 the scores [2][16][16] of a page, in two tiles
 //   add_scores(part, keys, other, queries)
 //                                 += the products of one step, in parts 0, 1 and 2: of keys [2] and of those `other`
-//                                 bytes behind with queries [2]
+//                                 bytes behind with queries [2]; kOnePart: of the first of each alone
 //   load_sums<tiles>(p), store_sums<tiles>(p)
 //                                 sums [tiles][16][16], 1 or 2
 //   add_values<tiles>(part, weights, values)
-//                                 += the products of weights [2] and values [tiles][2], in parts 0, 1 and 2
+//                                 += the products of weights [2] and values [tiles][2], in parts 0, 1 and 2 or
+//                                 kOnePart
 #pragma once
 
 #include <algorithm>
@@ -63,6 +66,7 @@
 #include "kernels/cpu/streamed.h"
 #include "kernels/kernel.h"
 #include "kernels/quant/half.h"
+#include "kernels/quant/q8a_slabs.h"
 
 namespace ll {
 namespace {
@@ -70,6 +74,7 @@ namespace {
 inline constexpr int64_t kTileBytes = 1024;  // 16 rows of 64 bytes
 inline constexpr int64_t kTileFloats = 256;
 inline constexpr int64_t kTileRows = 16;
+inline constexpr int kOnePart = 3;
 inline constexpr int64_t kStepPages = kAttentionStep / kKvPageSize;
 
 // A row's weights are at most 2 to this power, against a score of its own that is seldom another one.
@@ -98,21 +103,30 @@ inline __attribute__((always_inline)) typename W::Ints upper_pairs(typename W::I
   return W::either(W::template right<16>(a), W::both(b, W::set_ints(static_cast<int32_t>(0xffff0000u))));
 }
 
-// Two registers of floats as two pairs of bf16 each: what is in the first and, kTileBytes behind it, the rest. `upper`
-// makes the first of a float.
-template <class W, class Upper>
+// To the nearest float of 8 bits (Veltkamp's splitting).
+template <class W>
+inline __attribute__((always_inline)) typename W::Floats nearest_upper(typename W::Floats v) {
+  const auto large = W::mul(v, W::set(65537.0f));
+  return W::sub(large, W::sub(large, v));
+}
+
+// Two registers of floats as two pairs of bf16 each: what is in the first and, kTileBytes behind it, the rest, where a
+// product has several parts. `upper` makes the first of a float.
+template <class W, int kParts, class Upper>
 inline __attribute__((always_inline)) void split_pairs(typename W::Floats a, typename W::Floats b, std::byte* to,
                                                        const Upper& upper) {
   const auto a1 = upper(a), b1 = upper(b);
   W::store(to, upper_pairs<W>(a1, b1));
+  if constexpr (kParts == 1) return;
   W::store(to + kTileBytes, upper_pairs<W>(W::ints(W::sub(a, W::floats(a1))), W::ints(W::sub(b, W::floats(b1)))));
 }
 
-// As above of f16: cut off, so that the rest is what is behind; then both are exact.
-template <class W>
+// As above of f16: cut off, so that the rest is what is behind; then both are exact. One part is the nearest.
+template <class W, int kParts>
 inline __attribute__((always_inline)) void split_halves(const std::byte* a, const std::byte* b, std::byte* to) {
-  split_pairs<W>(
+  split_pairs<W, kParts>(
       W::halves(a), W::halves(b), to, [](typename W::Floats v) __attribute__((always_inline)) {
+        if constexpr (kParts == 1) return W::ints(nearest_upper<W>(v));
         return W::both(W::ints(v), W::set_ints(static_cast<int32_t>(0xffff0000u)));
       });
 }
@@ -121,32 +135,32 @@ inline __attribute__((always_inline)) void split_halves(const std::byte* a, cons
 inline void ask_for(const std::byte* p) { __builtin_prefetch(p, 0, 2); }
 
 // `count` keys, rows of 32 * steps halves `bytes` apart, as rows of tiles [steps][2].
-template <class W>
+template <class W, int kParts>
 [[gnu::noinline]] void split_keys(const std::byte* rows, int64_t bytes, int64_t count, int64_t steps,
                                   const std::byte* ahead, std::byte* to) {
   for (int64_t key = 0; key < count; ++key, rows += bytes, ahead += bytes, to += 64) {
     for (int64_t s = 0; s < steps; ++s) {
       ask_for(ahead + 64 * s);
-      split_halves<W>(rows + 64 * s, rows + 64 * s + 32, to + 2 * s * kTileBytes);
+      split_halves<W, kParts>(rows + 64 * s, rows + 64 * s + 32, to + 2 * s * kTileBytes);
     }
   }
 }
 
 // `count` values and those 16 places behind them, rows of 16 * tiles halves, as rows of tiles [tiles][2].
-template <class W>
+template <class W, int kParts>
 [[gnu::noinline]] void split_values(const std::byte* rows, int64_t bytes, int64_t count, int64_t tiles,
                                     const std::byte* ahead, std::byte* to) {
   const int64_t other = kTileRows * bytes;
   for (int64_t key = 0; key < count; ++key, rows += bytes, ahead += 2 * bytes, to += 64) {
     for (int64_t n = 0; n < tiles; ++n) {
       ask_for(ahead + 64 * n);
-      split_halves<W>(rows + 32 * n, rows + other + 32 * n, to + 2 * n * kTileBytes);
+      split_halves<W, kParts>(rows + 32 * n, rows + other + 32 * n, to + 2 * n * kTileBytes);
     }
   }
 }
 
-// What one thread keeps while it works on a unit.
-template <class W>
+// What one thread keeps while it works on a unit. Products have 1 or 3 parts.
+template <class W, int kParts>
 class TileUnit {
  public:
   explicit TileUnit(const KernelCall& call)
@@ -268,9 +282,9 @@ class TileUnit {
         w.done = nullptr;
         W::clear_scores();
       }
-      W::add_scores(w.part, w.keys + (2 * w.page * steps_ + w.step) * 2 * kTileBytes, 2 * steps_ * kTileBytes,
-                    w.queries + w.step * 2 * kTileBytes);
-      if (++w.part < 3) continue;
+      W::add_scores(kParts == 1 ? kOnePart : w.part, w.keys + (2 * w.page * steps_ + w.step) * 2 * kTileBytes,
+                    2 * steps_ * kTileBytes, w.queries + w.step * 2 * kTileBytes);
+      if (++w.part < kParts) continue;
       w.part = 0;
       if (++w.step < steps_) continue;
       if (w.ends) w.done = w.scores + w.page * 2 * kTileFloats;
@@ -302,12 +316,12 @@ class TileUnit {
       if (begins) store_done(w);
       if (both) {
         if (begins) W::template load_sums<2>(sums);
-        W::template add_values<2>(w.part, weights, values);
+        W::template add_values<2>(kParts == 1 ? kOnePart : w.part, weights, values);
       } else {
         if (begins) W::template load_sums<1>(sums);
-        W::template add_values<1>(w.part, weights, values);
+        W::template add_values<1>(kParts == 1 ? kOnePart : w.part, weights, values);
       }
-      if (++w.part < 3) continue;
+      if (++w.part < kParts) continue;
       w.part = 0;
       if (++w.page == w.pages) w.page = 0, w.tile += 2, w.done = sums, w.done_both = both;
     }
@@ -363,8 +377,8 @@ class TileUnit {
     const int64_t first = *std::min_element(first_, first_ + size_), last = *std::max_element(last_, last_ + size_);
     ScoreWork scores;
     ValueWork values;
-    const Shares<kPlanePieces> some_scores(3 * steps_), some_values(3 * pairs);
-    const Shares<kTileRows> few_scores(3 * steps_), few_values(3 * pairs);
+    const Shares<kPlanePieces> some_scores(kParts * steps_), some_values(kParts * pairs);
+    const Shares<kTileRows> few_scores(kParts * steps_), few_values(kParts * pairs);
     const auto score = [&](int64_t i) __attribute__((always_inline)) { go_on(scores, some_scores.of[i]); };
     const auto value = [&](int64_t i) __attribute__((always_inline)) { go_on(values, some_values.of[i]); };
     W::tiles_begin(kTileRows);
@@ -378,8 +392,8 @@ class TileUnit {
         if (head_dim_ % 32 != 0) rows = ahead = whole_rows(rows, 0, kKvPageSize, bytes);
         constexpr int64_t kKeys = kKvPageSize / kPlanePieces;
         for (int64_t key = 0; key < kKvPageSize; key += kKeys) {
-          split_keys<W>(rows + key * bytes, bytes, kKeys, steps_, ahead + key * bytes,
-                        to + key / kTileRows * 2 * steps_ * kTileBytes + 64 * (key % kTileRows));
+          split_keys<W, kParts>(rows + key * bytes, bytes, kKeys, steps_, ahead + key * bytes,
+                                to + key / kTileRows * 2 * steps_ * kTileBytes + 64 * (key % kTileRows));
           between(key / kKeys);
         }
       };
@@ -392,7 +406,7 @@ class TileUnit {
         if (head_dim_ % 16 != 0 || from > 0 || end < kKvPageSize) rows = ahead = whole_rows(rows, from, end, bytes);
         constexpr int64_t kKeys = kTileRows / kPlanePieces;
         for (int64_t key = 0; key < kTileRows; key += kKeys) {
-          split_values<W>(rows + key * bytes, bytes, kKeys, tiles_, ahead + 2 * key * bytes, to + 64 * key);
+          split_values<W, kParts>(rows + key * bytes, bytes, kKeys, tiles_, ahead + 2 * key * bytes, to + 64 * key);
           between(key / kKeys);
         }
       };
@@ -464,11 +478,6 @@ class TileUnit {
       all_to_[g] = *std::min_element(last, last + kTileRows);
     }
     const Floats scale = W::set(static_cast<float>(scale_ * std::numbers::log2e));
-    // To the nearest float of 8 bits (Veltkamp's splitting).
-    const auto upper = [](Floats v) {
-      const Floats large = W::mul(v, W::set(65537.0f));
-      return W::sub(large, W::sub(large, v));
-    };
     const int64_t width = size_ / heads;
     for (int64_t i = 0; i < (heads == 1 ? groups_ : heads); ++i) {
       const int64_t start = heads == 1 ? i * kTileRows : 0;  // of the group
@@ -487,14 +496,15 @@ class TileUnit {
             }
           }
           const Floats a = W::mul(W::load(query), scale), b = W::mul(W::load(query + 16), scale);
-          const Floats a1 = upper(a), b1 = upper(b);
+          const Floats a1 = nearest_upper<W>(a), b1 = nearest_upper<W>(b);
           W::store(turned_ + 64 * n, upper_pairs<W>(W::ints(a1), W::ints(b1)));
+          if constexpr (kParts == 1) continue;
           W::store(turned_ + kTileBytes + 64 * n,
-                   upper_pairs<W>(W::ints(upper(W::sub(a, a1))), W::ints(upper(W::sub(b, b1)))));
+                   upper_pairs<W>(W::ints(nearest_upper<W>(W::sub(a, a1))), W::ints(nearest_upper<W>(W::sub(b, b1)))));
         }
         std::byte* query_tiles = queries_ + 2 * (i * steps_ + s) * kTileBytes;
         W::turn(turned_, query_tiles);
-        W::turn(turned_ + kTileBytes, query_tiles + kTileBytes);
+        if constexpr (kParts > 1) W::turn(turned_ + kTileBytes, query_tiles + kTileBytes);
       }
     }
   }
@@ -554,7 +564,7 @@ class TileUnit {
         }
         total[0] = W::add(total[0], a), total[1] = W::add(total[1], b);
         // To the nearest, so that the rest has either sign: what is left out of the products then has too.
-        split_pairs<W>(
+        split_pairs<W, kParts>(
             a, b, turned_ + 64 * j, [](Floats v) __attribute__((always_inline)) {
               return W::both(W::add(W::ints(v), W::set_ints(0x8000)), W::set_ints(static_cast<int32_t>(0xffff0000u)));
             });
@@ -562,7 +572,7 @@ class TileUnit {
       }
       std::byte* weights = weights_ + (g % 2 * kStepPages + p) * 2 * kTileBytes;
       W::turn(turned_, weights);
-      W::turn(turned_ + kTileBytes, weights + kTileBytes);
+      if constexpr (kParts > 1) W::turn(turned_ + kTileBytes, weights + kTileBytes);
     }
     float* totals = totals_ + g * kTileRows;
     W::store(totals, W::fma(W::load(totals), correction, W::add(total[0], total[1])));
@@ -652,7 +662,7 @@ class TileUnit {
   int64_t earliest_[kAttentionTiles], latest_[kAttentionTiles], all_from_[kAttentionTiles], all_to_[kAttentionTiles];
 };
 
-template <class W>
+template <class W, int kParts>
 void tile_attention_of(const KernelCall& call) {
   constexpr int64_t kMost = kAttentionTiles * kTileRows;
   const int64_t units = call.in[0].dim(0) * call.attrs.i64("kv_heads") / (4 * call.threads);
@@ -661,9 +671,15 @@ void tile_attention_of(const KernelCall& call) {
     const int64_t least = (kTileRows + part - 1) / part;
     return std::clamp(units, least, std::max(kMost / part, least));
   };
-  TileUnit<W> work(call);
+  TileUnit<W, kParts> work(call);
   attention_units(call, {kMost, kTileRows, kAttentionTiles}, block_of, work);
   if (work.streamed()) W::streams_end();
+}
+
+template <class W>
+void tile_attention(const KernelCall& call) {
+  const bool rounded = call.slabs && slab_tokens(call.in[0].dim(0), kSlabScale) > 0;
+  rounded ? tile_attention_of<W, 1>(call) : tile_attention_of<W, 3>(call);
 }
 
 }  // namespace

@@ -190,9 +190,11 @@ class AttentionTiles : public testing::TestWithParam<bool> {
   void SetUp() override {
     if (!GetParam() && !has_isa(Isa::kAmx)) GTEST_SKIP() << "this machine lacks " << isa_name(Isa::kAmx);
     kernel = *find_kernel("attention");
-    if (GetParam()) kernel.fn[static_cast<size_t>(Isa::kAmx)] = tile_attention_of<PlainTileWords>;
+    if (GetParam()) kernel.fn[static_cast<size_t>(Isa::kAmx)] = tile_attention<PlainTileWords>;
   }
   Outputs run_tiles(const Case& c, int threads) const { return run(kernel, Isa::kAmx, c, threads); }
+  // Where products round weights anew.
+  Outputs run_rounded(const Case& c, int threads) const { return run(kernel, Isa::kAmx, c, threads, false, true); }
   Outputs run_reference(const Case& c) const { return run(kernel, Isa::kScalar, c, 1); }
   Kernel kernel = {};
 };
@@ -388,6 +390,59 @@ TEST_P(AttentionTiles, QueriesThatAreNotFinite) {
       } else {
         ASSERT_TRUE(std::fabs(y[i] - want[i]) < 1e-3f || (std::isnan(y[i]) && std::isnan(want[i])))
             << y[i] << ", expected " << want[i] << " of " << std::hex << bad;
+      }
+    }
+  }
+}
+
+// One bf16 an operand errs by half a unit of 8 bits, 2^-9 at most, of keys, queries, weights and values.
+TEST_P(AttentionTiles, OneBf16AnOperandFromSixtyFourTokensOn) {
+  Random random(8);
+  const TileShape shapes[] = {{8, 2, 64, 0, {{140, 100}}},
+                              {7, 1, 40, 20, {{90, 70}, {33, 33}}},
+                              {3, 1, 16, 0, {{70, 5}, {65, 65}}},
+                              {4, 1, 129, 0, {{64, 64}}}};
+  for (const TileShape& shape : shapes) {
+    SCOPED_TRACE(testing::Message() << shape.heads << "/" << shape.kv_heads << " heads of " << shape.head_dim);
+    const Case c = tile_case(random, shape);
+    const Outputs got = run_rounded(c, 1);
+    const double error = tile_error(got, run_reference(c), c.out[0].type);
+    EXPECT_LT(error, 6e-3);
+    EXPECT_GT(error, 2e-5) << "three products";
+    for (const int threads : {2, 3, 7}) EXPECT_TRUE(run_rounded(c, threads) == got) << threads << " threads";
+    const Case fewer = tile_tokens(c, 0, 63);
+    EXPECT_TRUE(run_rounded(fewer, 2) == run_tiles(fewer, 1));
+  }
+}
+
+TEST_P(AttentionTiles, OneBf16OfWhatIsNotFinite) {
+  Random random(9);
+  const TileShape shape = {8, 2, 64, 0, {{150, 70}}};
+  const Case clean = tile_case(random, shape);
+  const std::vector<float> before = read(clean.out[0].type, run_rounded(clean, 1)[0]);
+  // 0x7fff: the NaN whose bits rounding would carry into the sign.
+  for (const uint16_t bad : {uint16_t{0x7c00}, uint16_t{0xfc00}, uint16_t{0x7fff}, uint16_t{0xffff}}) {
+    for (const bool is_value : {false, true}) {
+      Case c = clean;
+      const int64_t place = 120, head = 1;
+      int32_t page;
+      std::memcpy(&page, c.in[4].bytes.data() + 4 * (place / kKvPageSize), 4);
+      const int64_t slot = int64_t{page} * kKvPageSize + place % kKvPageSize, heads = shape.kv_heads;
+      std::memcpy(c.in[1].bytes.data() +
+                      kv_row_offset(kv_row_bytes(DType::kF16, 64), 2 * heads, slot, is_value ? heads + head : head) +
+                      10,
+                  &bad, 2);
+      const std::vector<float> y = read(c.out[0].type, run_rounded(c, 2)[0]),
+                               want = read(c.out[0].type, run_reference(c)[0]);
+      for (size_t i = 0; i < y.size(); ++i) {
+        const int64_t of = static_cast<int64_t>(i), at = 80 + of / (8 * 64), h = of / 64 % 8;
+        if (h / 4 != head || at < place) {
+          ASSERT_EQ(y[i], before[i]) << "position " << at << " head " << h;
+        } else if (std::isfinite(want[i])) {
+          ASSERT_NEAR(y[i], want[i], 2e-2) << "position " << at << " head " << h;
+        } else {
+          ASSERT_TRUE(y[i] == want[i] || (std::isnan(y[i]) && std::isnan(want[i]))) << y[i] << ", expected " << want[i];
+        }
       }
     }
   }

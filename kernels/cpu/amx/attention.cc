@@ -113,6 +113,12 @@ struct AmxAttentionWords {
       _tile_dpbf16ps(5, 6, 7);
       _tile_loadd(6, keys, 64);
       _tile_dpbf16ps(4, 6, 7);
+    } else if (part == kOnePart) {
+      _tile_loadd(7, queries, 64);
+      _tile_loadd(6, keys, 64);
+      _tile_dpbf16ps(4, 6, 7);
+      _tile_loadd(6, keys + other, 64);
+      _tile_dpbf16ps(5, 6, 7);
     } else {
       _tile_loadd(6, keys + kTileBytes, 64);
       _tile_dpbf16ps(4, 6, 7);
@@ -135,8 +141,8 @@ struct AmxAttentionWords {
   template <int kTiles>
   static void add_values(int part, const std::byte* weights, const std::byte* values) {
     memory_is_written(weights);
-    if (part == 0) {
-      _tile_loadd(2, weights + kTileBytes, 64);
+    if (part == 0 || part == kOnePart) {
+      _tile_loadd(2, weights + (part == 0 ? kTileBytes : 0), 64);
       _tile_loadd(3, values, 64);
       _tile_dpbf16ps(0, 2, 3);
       if constexpr (kTiles == 2) {
@@ -171,7 +177,7 @@ void attention(const KernelCall& call) {
   const bool few = group * tokens < kTileRows * sequences;
   const bool tiled = call.in[1].dtype == DType::kF16 && call.in[1].dim(3) <= kAttentionTileHead;
   if (tiled && (call.deterministic || !few)) {
-    tile_attention_of<AmxAttentionWords>(call);
+    tile_attention<AmxAttentionWords>(call);
   } else {
     avx512::attention(call);
   }

@@ -111,6 +111,7 @@ std::string time_name(const Launch& launch) {
 
 struct PreparedProgram {
   std::vector<PreparedLaunch> launches;
+  bool slabs = false;           // KernelCall::slabs
   std::vector<uint8_t> pieces;  // of each, as Team::run takes them
   std::vector<uint8_t> whole;   // one of each, for steps of more than few tokens that are too few for slabs
 };
@@ -199,7 +200,13 @@ class CpuDevice final : public Device {
   Result<std::unique_ptr<HostSampling>> make_sampling() override { return std::make_unique<HostSampling>(*team_); }
 
  private:
-  bool slabs() const { return isa_ == Isa::kAmx && !deterministic_; }  // KernelCall::slabs
+  // KernelCall::slabs.
+  bool slabs(const Program& program) const {
+    return isa_ == Isa::kAmx && !deterministic_ &&
+           std::any_of(program.launches.begin(), program.launches.end(), [](const Launch& launch) {
+             return !launch.inputs.empty() && is_q8a(launch.inputs[0].type.dtype);
+           });
+  }
   TensorView view(const Operand& operand) const;
   void upload(const Step& step);
   std::string place_memory_on_nodes(const WorkingLayout& layout);
@@ -303,7 +310,8 @@ TensorView CpuDevice::view(const Operand& operand) const {
 void CpuDevice::prepare() {
   for (const Program& program : plan_.programs) {
     PreparedProgram& prepared = programs_.emplace_back();
-    prepared.pieces = pieces_of(program, team_->size(), slabs());
+    prepared.slabs = slabs(program);
+    prepared.pieces = pieces_of(program, team_->size(), prepared.slabs);
     prepared.whole.assign(program.launches.size(), 1);
     for (const Launch& launch : program.launches) {
       PreparedLaunch& p = prepared.launches.emplace_back();
@@ -377,7 +385,7 @@ Result<std::span<const float>> CpuDevice::run(size_t number, const Step& step) {
     call.threads = threads * pieces[index];
     call.scratch = {scratch_[static_cast<size_t>(thread)], plan_.scratch_bytes};
     call.deterministic = deterministic_;
-    call.slabs = slabs();
+    call.slabs = programs_[number].slabs;
     call.pieces = pieces[index];
     launch.fn(call);
     if (timed_) {
