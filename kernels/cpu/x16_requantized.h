@@ -49,7 +49,16 @@ void x16_requantize(const std::byte* panel, int64_t k, Range part, std::byte* sc
   const int64_t count = k / F.elements, first = part.begin / X16Requantized::kK;
   const int64_t end = (part.end + X16Requantized::kK - 1) / X16Requantized::kK;
   constexpr int64_t kBlockBytes = X16Requantized::kK / F.elements * F.block_bytes();
-  const int64_t to_next_panel = count * (F.block_bytes() + F.tail_bytes()) - (end - first - 1) * kBlockBytes;
+  // Blocks so far ahead, in the end those of the next panel, are asked for a few lines at a time, and its tails at
+  // once.
+  constexpr int64_t kAhead = 2;
+  const int64_t panel_bytes = count * (F.block_bytes() + F.tail_bytes());
+  const int64_t to_next_panel = panel_bytes - (end - first - std::min(kAhead, end - first)) * kBlockBytes;
+  const std::byte* const next_tails =
+      panel + panel_bytes + count * F.block_bytes() + part.begin / F.elements * F.tail_bytes();
+  for (int64_t i = 0; i < (part.end - part.begin) / F.elements * F.tail_bytes(); i += 64) {
+    __builtin_prefetch(next_tails + i, 0, 2);
+  }
   const auto number = [](float v) __attribute__((always_inline)) { return W::broadcast(&v); };
   const Floats zero = number(static_cast<float>(F.zero)), most = number(static_cast<float>(kMost)),
                least = number(static_cast<float>(kLeast));
@@ -58,14 +67,13 @@ void x16_requantize(const std::byte* panel, int64_t k, Range part, std::byte* sc
     // Of each 256: where they are, sub-blocks, and what groups of weights are multiplied with and begin at.
     const std::byte *block[2], *tail[2];
     int subs[2];
-    const int64_t next = b + 1 < end ? kBlockBytes : to_next_panel;  // what will be unpacked next
+    const int64_t ahead = b + kAhead < end ? kAhead * kBlockBytes : to_next_panel;
     Floats factor[2][kGroups], low[2][kGroups], largest = W::float_zeros(), all = W::float_zeros();
     for (int h = 0; h < 2; ++h) {
       const int64_t at = (2 * b + h) * (F.group == 0 ? 8 : 1);  // in blocks
       block[h] = panel + at * F.block_bytes();
       tail[h] = panel + count * F.block_bytes() + at * F.tail_bytes();
       subs[h] = static_cast<int>(std::clamp<int64_t>(k / 32 - 16 * b - 8 * h, 0, 8));
-      for (int64_t i = 0; i < kBlockBytes / 2 && subs[h] > 0; i += 64) __builtin_prefetch(block[h] + next + i, 0, 3);
       const auto bound = [&](int j) __attribute__((always_inline)) {
         const Floats top = W::magnitude(W::fma(factor[h][j], most, low[h][j]));
         largest = W::largest(W::largest(largest, top), W::magnitude(W::fma(factor[h][j], least, low[h][j])));
@@ -101,6 +109,8 @@ void x16_requantize(const std::byte* panel, int64_t k, Range part, std::byte* sc
         if (subs[h] > 0) std::memset(tile, 0, 512);
         continue;
       }
+      const std::byte* const asked = block[h] + ahead + s * (kBlockBytes / 16);
+      for (int64_t j = 0; j < kBlockBytes / 16; j += 64) __builtin_prefetch(asked + j, 0, 2);
       const std::byte* sub = block[h] + F.scale_bytes() + s * (F.group == 0 ? F.block_bytes() : F.sub_bytes());
       for (int g = 0; g < F.groups_per_sub(); ++g) {
         const int j = s * F.groups_per_sub() + g;
