@@ -18,7 +18,8 @@
  *
  * Results. Logits do not depend on the number of threads, nor, with llrt_open_params.deterministic, on how a text is
  * cut into calls and on which sessions share a step. Without it that holds too but for level amx, where steps of 64
- * tokens and more round quantized weights anew and attention of few tokens takes floats instead of tiles.
+ * tokens and more round quantized weights anew, and attention's operands to bf16, and attention of few tokens takes
+ * floats instead of tiles.
  *
  * Versions. Parameter structs begin with their size as the caller was compiled; an older caller gets defaults for
  * members it does not know, a newer caller gets LLRT_UNSUPPORTED if a member that this library does not know is not
