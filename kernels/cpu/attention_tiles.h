@@ -6,7 +6,7 @@
 // taken as sums of two bf16 as well, 16 bits of them. A product is then three of bf16, summed in f32: first * first,
 // first * second and second * first. What is lost is about 2^-16 of each term, of either sign. Where a call's products
 // round weights anew (KernelCall::slabs) and it has 64 tokens or more, an operand is one bf16, the nearest, and a
-// product one: about 2^-9 of each term, a tenth of what those roundings cost.
+// product one: about 2^-9 of each term.
 //
 // Scores come out as [key][query row]: the first operand is keys as they lie in memory, the second queries. So lanes of
 // what follows are query rows, and neither the largest score nor the sum of weights goes over lanes. Weights are turned
@@ -678,7 +678,7 @@ void tile_attention_of(const KernelCall& call) {
 
 template <class W>
 void tile_attention(const KernelCall& call) {
-  const bool rounded = call.slabs && slab_tokens(call.in[0].dim(0), kSlabScale) > 0;
+  const bool rounded = call.slabs && has_slabs(call.in[0].dim(0));
   rounded ? tile_attention_of<W, 1>(call) : tile_attention_of<W, 3>(call);
 }
 

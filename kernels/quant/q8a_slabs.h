@@ -17,9 +17,10 @@ namespace ll {
 
 inline constexpr int64_t kSlabTokens = 32, kSlabScale = 512;
 
-// Of a launch's rows, those in slabs.
+// Whether a launch of so many tokens has slabs, where k is a multiple of 256; of its rows, those in them.
+constexpr bool has_slabs(int64_t tokens) { return tokens >= 64; }
 constexpr int64_t slab_tokens(int64_t tokens, int64_t k) {
-  return tokens >= 64 && k % 256 == 0 ? tokens / kSlabTokens * kSlabTokens : 0;
+  return has_slabs(tokens) && k % 256 == 0 ? tokens / kSlabTokens * kSlabTokens : 0;
 }
 constexpr int64_t slab_bytes(int64_t k) { return kSlabTokens * q8a_row_bytes(k); }  // from one to the next
 // Where a slab has 64 codes from i on, and the scale of value i, of its token t.

@@ -101,37 +101,7 @@ struct AmxWords : Avx512Words {
       memory_is_written(x);
     };
     memory_is_written(x);
-    if constexpr (!Blocks::kReadAtOnce) {
-      // In the order of tile_steps: three other products are between the last one of a tile and its store.
-      _tile_stream_loadd(6, w, 64);
-      _tile_loadd(4, x, 64);
-      _tile_stored(0, before, 64);
-      _tile_zero(0);
-      LLCUDA_TILE_PRODUCT(0, 4, 6);
-      after(kNth<0>);
-      if constexpr (kPieces == 2) {
-        _tile_stream_loadd(7, w + Blocks::kPieceBytes, 64);
-        _tile_stored(1, before + kTile, 64);
-        _tile_zero(1);
-        LLCUDA_TILE_PRODUCT(1, 4, 7);
-        after(kNth<1>);
-      }
-      if constexpr (kTiles == 2) {
-        _tile_loadd(5, x + 1024, 64);
-        _tile_stored(2, before + kSums * kTile, 64);
-        _tile_zero(2);
-        LLCUDA_TILE_PRODUCT(2, 5, 6);
-        after(kNth<kPieces>);
-        if constexpr (kPieces == 2) {
-          _tile_stored(3, before + (kSums + 1) * kTile, 64);
-          _tile_zero(3);
-          LLCUDA_TILE_PRODUCT(3, 5, 7);
-          after(kNth<3>);
-        }
-      }
-      tile_steps<Blocks, kTiles, 1>(x, w, between);
-      return;
-    }
+    if constexpr (!Blocks::kReadAtOnce) return tile_steps<Blocks, kTiles, 0, true>(x, w, before, between);
     if constexpr (kMins) {
       _tile_stream_loadd(6, w_mins, 64);
       _tile_loadd(4, x_sums, Blocks::kSumBytes);
@@ -174,14 +144,14 @@ struct AmxWords : Avx512Words {
       LLCUDA_TILE_PRODUCT(1, 4, 7);
       after(kNth<kFirst + 1>);
     }
-    tile_steps<Blocks, kTiles, 1>(x, w, between);
+    tile_steps<Blocks, kTiles, 1, false>(x, w, nullptr, between);
   }
 
   // The same of 256 k more, added to the sums in the tiles.
   template <class Blocks, int kTiles, class Between>
   static inline __attribute__((always_inline)) void block_more(const std::byte* x, const std::byte* w,
                                                                Between between) {
-    tile_steps<Blocks, kTiles, 0>(x, w, between);
+    tile_steps<Blocks, kTiles, 0, false>(x, w, nullptr, between);
   }
 
   template <class Blocks, int kTiles>
@@ -194,34 +164,41 @@ struct AmxWords : Avx512Words {
   }
 
  private:
-  // Products of 64 k each, of 256, from step kFirst on.
-  template <class Blocks, int kTiles, int kFirst, class Between>
-  static inline __attribute__((always_inline)) void tile_steps(const std::byte* x, const std::byte* w,
+  // Products of 64 k each, of 256, from step kFirst on. kBegins: what is in the tiles goes to `before`, each in front
+  // of its first product, with three other products since its last one.
+  template <class Blocks, int kTiles, int kFirst, bool kBegins, class Between>
+  static inline __attribute__((always_inline)) void tile_steps(const std::byte* x, const std::byte* w, int32_t* before,
                                                                Between between) {
-    constexpr int kPieces = Blocks::kPieces, kStep = kTiles * kPieces;
+    constexpr int kPieces = Blocks::kPieces, kStep = kTiles * kPieces, kTile = 256;
     const auto after =
         [ x, between ]<int kProduct>(std::integral_constant<int, kProduct> product) __attribute__((always_inline)) {
       memory_is_written(x);
       between(product);
       memory_is_written(x);
     };
+#define LLCUDA_TILE_STEP(sums, place, x, w)   \
+  if constexpr (kBegins && kOf == 0) {        \
+    _tile_stored(sums, before + (place), 64); \
+    _tile_zero(sums);                         \
+  }                                           \
+  LLCUDA_TILE_PRODUCT(sums, x, w)
     const auto step = [&]<int kOf>(std::integral_constant<int, kOf>) __attribute__((always_inline)) {
       const std::byte* weights = w + kOf * Blocks::kStepBytes;
       _tile_stream_loadd(6, weights, 64);
       _tile_loadd(4, x + kOf * 64 * kTileTokens, 64);
-      LLCUDA_TILE_PRODUCT(0, 4, 6);
+      LLCUDA_TILE_STEP(0, 0, 4, 6);
       after(kNth<kOf * kStep>);
       if constexpr (kPieces == 2) {
         _tile_stream_loadd(7, weights + Blocks::kPieceBytes, 64);
-        LLCUDA_TILE_PRODUCT(1, 4, 7);
+        LLCUDA_TILE_STEP(1, kTile, 4, 7);
         after(kNth<kOf * kStep + 1>);
       }
       if constexpr (kTiles == 2) {
         _tile_loadd(5, x + kOf * 64 * kTileTokens + 1024, 64);
-        LLCUDA_TILE_PRODUCT(2, 5, 6);
+        LLCUDA_TILE_STEP(2, Blocks::kSums * kTile, 5, 6);
         after(kNth<kOf * kStep + kPieces>);
         if constexpr (kPieces == 2) {
-          LLCUDA_TILE_PRODUCT(3, 5, 7);
+          LLCUDA_TILE_STEP(3, (Blocks::kSums + 1) * kTile, 5, 7);
           after(kNth<kOf * kStep + 3>);
         }
       }
@@ -233,6 +210,7 @@ struct AmxWords : Avx512Words {
   }
 };
 
+#undef LLCUDA_TILE_STEP
 #undef LLCUDA_TILE_PRODUCT
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <type_traits>
 
 #include "kernels/cpu/avx2/activate.h"
 #include "kernels/cpu/avx2/linear_dots.h"
@@ -103,30 +102,25 @@ void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, i
 // Finish::write. kStreamed: past the caches, out aligned to 32. Panels side by side are one piece of an output's row.
 template <bool kBias, bool kResidual, bool kStreamed>
 void write_panels(const PanelSums& sums, int64_t panels, int64_t tokens, const float* bias, const float* residual,
-                  int64_t residual_stride, float* out, int64_t stride) {
+                  int64_t residual_stride, const PanelOutputs& out) {
   for (int64_t t = 0; t < tokens; ++t) {
     for (int64_t i = 0; i < 2 * panels; ++i) {
       __m256 value = _mm256_load_ps(sums.row(i / 2, t) + i % 2 * 8);
       if constexpr (kBias) value = _mm256_add_ps(value, _mm256_loadu_ps(bias + 8 * i));
       if constexpr (kResidual) value = _mm256_add_ps(value, _mm256_loadu_ps(residual + t * residual_stride + 8 * i));
       if constexpr (kStreamed) {
-        _mm256_stream_ps(out + t * stride + 8 * i, value);
+        _mm256_stream_ps(out.data + t * out.stride + 8 * i, value);
       } else {
-        _mm256_storeu_ps(out + t * stride + 8 * i, value);
+        _mm256_storeu_ps(out.data + t * out.stride + 8 * i, value);
       }
     }
   }
 }
 void write(const PanelSums& sums, int64_t panels, int64_t tokens, const float* bias, const float* residual,
            int64_t residual_stride, const PanelOutputs& out) {
-  const bool streamed = out.streamed && reinterpret_cast<uintptr_t>(out.data) % 32 == 0 && out.stride % 8 == 0;
-  const auto with = [&]<bool kBias>(std::bool_constant<kBias>) {
-    const auto fn = residual != nullptr ? write_panels<kBias, true, false>
-                    : streamed          ? write_panels<kBias, false, true>
-                                        : write_panels<kBias, false, false>;
-    fn(sums, panels, tokens, bias, residual, residual_stride, out.data, out.stride);
-  };
-  bias != nullptr ? with(std::true_type()) : with(std::false_type());
+  write_as(bias != nullptr, residual != nullptr, out.streams(8), [&]<bool kBias, bool kResidual, bool kStreamed>() {
+    write_panels<kBias, kResidual, kStreamed>(sums, panels, tokens, bias, residual, residual_stride, out);
+  });
 }
 constexpr Finish kFinish = {write, nullptr};
 

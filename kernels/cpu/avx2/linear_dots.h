@@ -134,7 +134,24 @@ struct PanelOutputs {
   float* data;
   int64_t stride;
   bool streamed;
+
+  // With registers of so many floats.
+  bool streams(int64_t floats) const {
+    return streamed && reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(4 * floats) == 0 &&
+           stride % floats == 0;
+  }
 };
+
+// write<bias, residual, streamed>() of what there is; nobody streams with a residual.
+template <class Write>
+void write_as(bool bias, bool residual, bool streamed, const Write& write) {
+  const auto with = [&]<bool kBias>() {
+    if (residual) return write.template operator()<kBias, true, false>();
+    if (streamed) return write.template operator()<kBias, false, true>();
+    write.template operator()<kBias, false, false>();
+  };
+  bias ? with.template operator()<true>() : with.template operator()<false>();
+}
 
 // What makes outputs of sums, for panel n < panels, token t and row r < 16. Levels have the same bits.
 struct Finish {

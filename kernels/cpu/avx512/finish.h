@@ -5,7 +5,6 @@
 #include <immintrin.h>
 
 #include <cstdint>
-#include <type_traits>
 
 #include "kernels/cpu/avx2/linear_dots.h"
 
@@ -33,7 +32,7 @@ inline __m512 exp_of(__m512 x) {
 
 // Finish of kernels/cpu/avx2/linear_dots.h.
 void gated_silu(const PanelSums& gate, const PanelSums& up, int64_t panels, int64_t tokens, const PanelOutputs& out) {
-  const bool streamed = out.streamed && reinterpret_cast<uintptr_t>(out.data) % 64 == 0 && out.stride % 16 == 0;
+  const bool streamed = out.streams(16);
   const __m512 one = _mm512_set1_ps(1.0f);
   for (int64_t t = 0; t < tokens; ++t) {
     for (int64_t n = 0; n < panels; ++n) {
@@ -72,14 +71,9 @@ void write_panels(const PanelSums& sums, int64_t panels, int64_t tokens, const f
 
 void write(const PanelSums& sums, int64_t panels, int64_t tokens, const float* bias, const float* residual,
            int64_t residual_stride, const PanelOutputs& out) {
-  const bool streamed = out.streamed && reinterpret_cast<uintptr_t>(out.data) % 64 == 0 && out.stride % 16 == 0;
-  const auto with = [&]<bool kBias>(std::bool_constant<kBias>) {
-    const auto fn = residual != nullptr ? write_panels<kBias, true, false>
-                    : streamed          ? write_panels<kBias, false, true>
-                                        : write_panels<kBias, false, false>;
-    fn(sums, panels, tokens, bias, residual, residual_stride, out);
-  };
-  bias != nullptr ? with(std::true_type()) : with(std::false_type());
+  write_as(bias != nullptr, residual != nullptr, out.streams(16), [&]<bool kBias, bool kResidual, bool kStreamed>() {
+    write_panels<kBias, kResidual, kStreamed>(sums, panels, tokens, bias, residual, residual_stride, out);
+  });
 }
 
 constexpr Finish kFinish = {write, gated_silu};

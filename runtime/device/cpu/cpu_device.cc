@@ -81,7 +81,7 @@ std::vector<uint8_t> pieces_of(const Program& program, int threads, bool slabs) 
   uint64_t all = 0;
   for (const Launch& launch : program.launches) all += launch.cost.bytes;
   const bool few = program.max_tokens < kWholeTokens && all >= kCachedBytes;
-  const bool many = slabs && slab_tokens(program.max_tokens, 256) > 0;
+  const bool many = slabs && has_slabs(program.max_tokens);
   std::vector<uint8_t> pieces;
   for (const Launch& launch : program.launches) {
     pieces.push_back(threads == 1 ? 1
@@ -371,7 +371,7 @@ Result<std::span<const float>> CpuDevice::run(size_t number, const Step& step) {
   // When the last part of a launch returned. A launch begins when the one before has ended.
   std::vector<std::atomic<int64_t>> ends(timed_ ? launches.size() : 0);
   const int64_t begin = timed_ ? launch_clock_ns() : 0;
-  const bool whole = program.max_tokens >= kWholeTokens && slab_tokens(step.token_count(), 256) == 0;
+  const bool whole = program.max_tokens >= kWholeTokens && !has_slabs(step.token_count());
   const std::vector<uint8_t>& pieces = whole ? programs_[number].whole : programs_[number].pieces;
   team_->run(pieces, [&](uint32_t index, int part, int thread) {
     const PreparedLaunch& launch = launches[index];
