@@ -248,8 +248,7 @@ void x16_requantized_end(TilesPending& pending) {
 // for the next tokens.
 template <class W, int kTiles, int kPanels>
 void x16_requantized_tiles_of(const std::byte* unpacked, int64_t panel, int64_t end_panel, int64_t panels, Range part,
-                              int64_t k, const std::byte* arranged, const float* x_scales, float* out,
-                              TilesPending& pending) {
+                              const TileTokens& x, const float* x_scales, float* out, TilesPending& pending) {
   using Panels = X16RequantizedPanels<kPanels>;
   using Scales = X16RequantizedScales<W, kTiles, kPanels>;
   using Sums = TilesPending::Sums;
@@ -265,11 +264,10 @@ void x16_requantized_tiles_of(const std::byte* unpacked, int64_t panel, int64_t 
   constexpr int64_t kK = X16Requantized::kK;
   const int64_t first = part.begin / kK, end = (part.end + kK - 1) / kK;
   for (int64_t b = first; b < end; ++b) {
-    const std::byte* const codes = arranged + 2 * b * kTileCodes;
+    const std::byte* const codes = x.arranged + 2 * b * kTileCodes;
     const bool whole = part.end - b * kK > 256;  // else of 256 k
-    // The next block of these tokens, or the first of the next ones, which lie behind them.
-    const std::byte* const next =
-        b + 1 < end ? codes + 2 * kTileCodes : arranged + linear_slab_bytes(k) + 2 * first * kTileCodes;
+    // The next block of these tokens, or the first of the next ones.
+    const std::byte* const next = b + 1 < end ? codes + 2 * kTileCodes : x.next + 2 * first * kTileCodes;
     for (int64_t p = panel; p < end_panel; p += kPanels, turn ^= 1) {
       x16_ask_codes(next, 2 * kTileCodes, p / kPanels, (panels + kPanels - 1) / kPanels);
       const X16Requantized w(const_cast<std::byte*>(unpacked) + ((b - first) * panels + p) * X16Requantized::kBytes);
@@ -310,14 +308,14 @@ void x16_requantized_tiles_of(const std::byte* unpacked, int64_t panel, int64_t 
 }
 
 template <class W>
-void x16_requantized_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const std::byte* arranged,
-                           int64_t tokens, float* out, TilesPending& pending) {
-  const float* const x_scales = x16_token_scales(const_cast<std::byte*>(arranged), k);
+void x16_requantized_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const TileTokens& x,
+                           float* out, TilesPending& pending) {
+  const float* const x_scales = x16_token_scales(const_cast<std::byte*>(x.arranged), k);
   const auto multiply = [&]<int kTiles, int kPanels>(int64_t from, int64_t to) {
-    x16_requantized_tiles_of<W, kTiles, kPanels>(unpacked, from, to, panels, part, k, arranged, x_scales, out, pending);
+    x16_requantized_tiles_of<W, kTiles, kPanels>(unpacked, from, to, panels, part, x, x_scales, out, pending);
   };
   const int64_t pairs = panels / 2 * 2;
-  if (tokens == kTileTokens) {
+  if (x.count == kTileTokens) {
     if (pairs > 0) multiply.template operator()<2, 2>(0, pairs);
     if (pairs < panels) multiply.template operator()<2, 1>(pairs, panels);
   } else {

@@ -146,9 +146,11 @@ struct X16Sums {
 // the L1 cache. While the tile unit multiplies eight sub-blocks of a panel, the vector unit scales and adds up the sums
 // of those before, two tokens after each product.
 template <class W, X16Format F>
-void x16_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const std::byte* arranged,
-               int64_t tokens, float* out, TilesPending& /*none: what is summed is added*/) {
+void x16_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const TileTokens& x, float* out,
+               TilesPending& /*none: what is summed is added*/) {
   static_assert(W::kLanes == 16 && F.group == 0);
+  const std::byte* const arranged = x.arranged;
+  const int64_t tokens = x.count;
   constexpr int64_t kBatch = 8;
   const X16Factors factors(const_cast<std::byte*>(arranged), k);
   alignas(64) int32_t sums[2][kBatch][16][16];
@@ -396,10 +398,10 @@ void x16_block_tiles_of(const std::byte* unpacked, int64_t panels, int64_t k, Ra
 }
 
 template <class W, X16Format F>
-void x16_block_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const std::byte* arranged,
-                     int64_t tokens, float* out, TilesPending& /*none: what is summed is added*/) {
-  if (tokens == kTileTokens) return x16_block_tiles_of<W, F, 2>(unpacked, panels, k, part, arranged, out);
-  x16_block_tiles_of<W, F, 1>(unpacked, panels, k, part, arranged, out);
+void x16_block_tiles(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const TileTokens& x, float* out,
+                     TilesPending& /*none: what is summed is added*/) {
+  if (x.count == kTileTokens) return x16_block_tiles_of<W, F, 2>(unpacked, panels, k, part, x.arranged, out);
+  x16_block_tiles_of<W, F, 1>(unpacked, panels, k, part, x.arranged, out);
 }
 
 }  // namespace

@@ -182,27 +182,39 @@ struct AmxWords : Avx512Words {
     _tile_zero(sums);                         \
   }                                           \
   LLCUDA_TILE_PRODUCT(sums, x, w)
+    // A tile of the next step is loaded as soon as nothing needs its register any more.
     const auto step = [&]<int kOf>(std::integral_constant<int, kOf>) __attribute__((always_inline)) {
-      const std::byte* weights = w + kOf * Blocks::kStepBytes;
-      _tile_stream_loadd(6, weights, 64);
-      _tile_loadd(4, x + kOf * 64 * kTileTokens, 64);
+      constexpr bool kMore = kOf < 3;
+      const std::byte* const next_w = w + (kOf + 1) * Blocks::kStepBytes;
+      const std::byte* const next_x = x + (kOf + 1) * 64 * kTileTokens;
       LLCUDA_TILE_STEP(0, 0, 4, 6);
+      if constexpr (kMore && kTiles == 1) _tile_stream_loadd(6, next_w, 64);
+      if constexpr (kMore && kPieces == 1) _tile_loadd(4, next_x, 64);
       after(kNth<kOf * kStep>);
       if constexpr (kPieces == 2) {
-        _tile_stream_loadd(7, weights + Blocks::kPieceBytes, 64);
         LLCUDA_TILE_STEP(1, kTile, 4, 7);
+        if constexpr (kMore) _tile_loadd(4, next_x, 64);
+        if constexpr (kMore && kTiles == 1) _tile_stream_loadd(7, next_w + Blocks::kPieceBytes, 64);
         after(kNth<kOf * kStep + 1>);
       }
       if constexpr (kTiles == 2) {
-        _tile_loadd(5, x + kOf * 64 * kTileTokens + 1024, 64);
         LLCUDA_TILE_STEP(2, Blocks::kSums * kTile, 5, 6);
+        if constexpr (kMore) _tile_stream_loadd(6, next_w, 64);
+        if constexpr (kMore && kPieces == 1) _tile_loadd(5, next_x + 1024, 64);
         after(kNth<kOf * kStep + kPieces>);
         if constexpr (kPieces == 2) {
           LLCUDA_TILE_STEP(3, (Blocks::kSums + 1) * kTile, 5, 7);
+          if constexpr (kMore) _tile_loadd(5, next_x + 1024, 64);
+          if constexpr (kMore) _tile_stream_loadd(7, next_w + Blocks::kPieceBytes, 64);
           after(kNth<kOf * kStep + 3>);
         }
       }
     };
+    const std::byte *const first_w = w + kFirst * Blocks::kStepBytes, *const first_x = x + kFirst * 64 * kTileTokens;
+    _tile_stream_loadd(6, first_w, 64);
+    _tile_loadd(4, first_x, 64);
+    if constexpr (kPieces == 2) _tile_stream_loadd(7, first_w + Blocks::kPieceBytes, 64);
+    if constexpr (kTiles == 2) _tile_loadd(5, first_x + 1024, 64);
     if constexpr (kFirst == 0) step(kNth<0>);
     step(kNth<1>);
     step(kNth<2>);

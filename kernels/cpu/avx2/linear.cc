@@ -328,6 +328,7 @@ void LinearShare::multiply_tiles(const Part& part, const Tokens& of) {
     for (int64_t t = 0; t < of.count; t += kTileTokens) arrange(by[0]->arrange, of, t);
   }
   arranged_by_ = shared ? by[0]->arrange : nullptr;
+  bool forth = true;
   for (int64_t i = part.begin; i < part.end; i += group) {
     const int64_t n = std::min(group, part.end - i);
     for (int64_t from = 0; from < k_; from += kTilePart) {
@@ -355,17 +356,22 @@ void LinearShare::multiply_tiles(const Part& part, const Tokens& of) {
       const auto end_pending = [&] {
         if (pending.end != nullptr) pending.end(pending);
       };
-      for (int64_t t = 0; t < of.count; t += kTileTokens) {
+      // Back and forth, so that each pass begins with what the last one left in the cache.
+      const int64_t last = (of.count - 1) / kTileTokens * kTileTokens, step = forth ? kTileTokens : -kTileTokens;
+      const int64_t begin = forth ? 0 : last, end = last - begin;
+      forth = !forth;
+      for (int64_t t = begin; t != end + step; t += step) {
+        const TileTokens x = {slab_of(of, t), std::min(kTileTokens, of.count - t),
+                              slab_of(of, t == end ? t : t + step)};
         for (int64_t j = 0; j < (together ? 1 : weights); ++j) {
           if (!shared) arrange(by[j]->arrange, of, t);
-          by[j]->tiles(unpacked[j], together ? 2 * n : n, k_, ks, slab_of(of, t), std::min(kTileTokens, of.count - t),
-                       sums_of(t) + j * n * distance, pending);
+          by[j]->tiles(unpacked[j], together ? 2 * n : n, k_, ks, x, sums_of(t) + j * n * distance, pending);
           if (!together && gated_) end_pending();
         }
-        if (t > 0) finish_tokens(t - kTileTokens);
+        if (t != begin) finish_tokens(t - step);
       }
       end_pending();
-      finish_tokens((of.count - 1) / kTileTokens * kTileTokens);
+      finish_tokens(end);
     }
     // The last tokens, fewer than a tile.
     if (of.first + of.count == in_tiles_ && in_tiles_ < x_.dim(0)) {

@@ -75,6 +75,12 @@ struct TilesPending {
   int turn = 0;                                  // where the sums of the tile unit will go
   alignas(64) int32_t sums[2][4 * 256];
 };
+// 16 or kTileTokens tokens, arranged; those of the product after this one, for which it may ask.
+struct TileTokens {
+  const std::byte* arranged;
+  int64_t count;
+  const std::byte* next;
+};
 // Levels with tiles: a part of panels' k is unpacked, panel by panel, 16 or kTileTokens tokens are arranged, then both
 // are multiplied. Parts are multiples of 512 but for k's last.
 //   unpacked  panels side by side, unpacked_bytes(part) each, 64-byte aligned: a block of all panels, then the next.
@@ -85,8 +91,8 @@ struct TilesPending {
 //             weights, or pending.end, adds them to their `out`
 using UnpackFn = void (*)(const std::byte* w, int64_t k, Range part, std::byte* unpacked, int64_t panels);
 using ArrangeFn = void (*)(const DotTokens& x, int64_t tokens, int64_t k, std::byte* arranged);
-using TilesFn = void (*)(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const std::byte* arranged,
-                         int64_t tokens, float* out, TilesPending& pending);
+using TilesFn = void (*)(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const TileTokens& x,
+                         float* out, TilesPending& pending);
 struct Tiles {
   UnpackFn unpack = nullptr;                       // null: the level has none, with the others
   int64_t (*unpacked_bytes)(int64_t k) = nullptr;  // of one panel, whole blocks: of 256 k or more
