@@ -36,7 +36,8 @@ float inverse_scale(const float* x, int64_t count, float& scale) {
   return 127 / largest;
 }
 
-// 64 of them.
+// 64 of them, past the caches: products of all threads read them, and lines that another core changed come slower than
+// those from memory.
 void write_codes(const float* x, float inverse, std::byte* to) {
   // Dword 4 a + b to place 4 b + a.
   const __m512i turned = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
@@ -47,7 +48,7 @@ void write_codes(const float* x, float inverse, std::byte* to) {
     code[j] = _mm512_maskz_cvtps_epi32(some, _mm512_mul_ps(_mm512_loadu_ps(x + 16 * j), _mm512_set1_ps(inverse)));
   }
   const __m512i packed = _mm512_packs_epi16(_mm512_packs_epi32(code[0], code[1]), _mm512_packs_epi32(code[2], code[3]));
-  _mm512_store_si512(to, _mm512_permutexvar_epi32(turned, packed));
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_permutexvar_epi32(turned, packed));
 }
 
 // Values [first, first + kSlabScale) of kRows tokens from t on of a slab, or as many as k has: x are token t's, those
@@ -90,7 +91,11 @@ void quantize(const KernelCall& call) {
     }
   }
   for (; t < range.end; ++t) avx512::quantize_row(call, t, x.row<float>(t));
+  _mm_sfence();
 }
-void norm_quantize(const KernelCall& call) { avx2::norm_quantize_with(call, quantize_row); }
+void norm_quantize(const KernelCall& call) {
+  avx2::norm_quantize_with(call, quantize_row);
+  _mm_sfence();
+}
 
 }  // namespace ll::amx
