@@ -95,7 +95,7 @@ void quantize(const KernelCall& call) {
 }
 void norm_quantize(const KernelCall& call) {
   avx2::norm_quantize_with(call, quantize_row);
-  _mm_sfence();
+  if (call.slabs && has_slabs(call.out[0].dim(0))) _mm_sfence();
 }
 
 }  // namespace ll::amx
