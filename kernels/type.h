@@ -36,8 +36,8 @@ enum class DType : uint8_t {
 
 // How the elements of a weight lie in memory. kRows is the file's own order: rows one after another, each a run of
 // blocks. kX16 interleaves 16 rows for SIMD and tile kernels, kTile8 8 rows for GPUs: kernels/quant/layouts.h. Values
-// are written in plans: append only.
-enum class Layout : uint8_t { kRows = 0, kX16 = 1, kTile8 = 2 };
+// are written in plans: append only. 1 was an order of 16 rows that is no longer made.
+enum class Layout : uint8_t { kRows = 0, kTile8 = 2, kX16 = 3 };
 
 // Size that is known only at run time. T tokens of this step, R rows whose logits are wanted, S sequences of this step.
 enum class Symbol : uint8_t { kNone = 0, kT = 1, kR = 2, kS = 3 };

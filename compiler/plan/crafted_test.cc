@@ -102,6 +102,8 @@ constexpr Case kCases[] = {
      Code::kUnsupported},
     {"unknown layout", [](Intact& p) { p.plan.tensors[0].type.layout = static_cast<Layout>(9); }, "layout 9",
      Code::kUnsupported},
+    {"layout of earlier plans", [](Intact& p) { p.plan.tensors[0].type.layout = static_cast<Layout>(1); },
+     "compile the model again", Code::kUnsupported},
     {"layout that the dtype lacks", [](Intact& p) { p.plan.tensors[1].type.layout = Layout::kX16; }, "has no layout"},
     {"tensor with a symbol", [](Intact& p) { p.plan.tensors[0].type.dims[0] = Dim(Symbol::kT, 33); },
      "expected numbers"},

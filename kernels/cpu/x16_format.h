@@ -1,6 +1,9 @@
 // What SIMD kernels know of each block format in kX16 (kernels/quant/layouts.h) when they are compiled.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+
 #include "kernels/quant/blocks.h"
 
 namespace ll {
@@ -39,7 +42,12 @@ struct X16Format {
     return 0;
   }
   constexpr int block_bytes() const { return scale_bytes() + subs() * sub_bytes(); }
-  constexpr int tail_bytes() const { return min || packing == blocks::ScalePacking::kIQ4XS ? 64 : 32; }
+  constexpr int head_bytes() const { return min || packing == blocks::ScalePacking::kIQ4XS ? 64 : 32; }
+  // Where block b of a panel of `blocks` is, and its head.
+  const std::byte* block(const std::byte* panel, int64_t blocks, int64_t b) const {
+    return panel + blocks * head_bytes() + b * block_bytes();
+  }
+  const std::byte* head(const std::byte* panel, int64_t b) const { return panel + b * head_bytes(); }
 };
 
 // clang-format off

@@ -97,7 +97,7 @@ inline __attribute__((always_inline)) typename W::Ints x16_codes(const std::byte
 // Scale and minimum of group j of a block, of the rows from `row` on: kernels/quant/layouts.h says where their bits
 // are.
 template <class W, X16Format F>
-inline __attribute__((always_inline)) typename W::Ints x16_scale(const std::byte* block, const std::byte* tail, int row,
+inline __attribute__((always_inline)) typename W::Ints x16_scale(const std::byte* block, const std::byte* head, int row,
                                                                  int j) {
   using enum blocks::ScalePacking;
   const auto at = [&](const std::byte* x, int a) { return W::unsigned_bytes(x + 16 * a + row); };
@@ -114,7 +114,7 @@ inline __attribute__((always_inline)) typename W::Ints x16_scale(const std::byte
   }
   if constexpr (F.packing == kIQ4XS) {
     const auto scale =
-        W::either(W::bits(at(block, j % 4), j / 4 * 4, 4, 0), W::bits(at(tail + 32, j % 2), j / 2 * 2, 2, 4));
+        W::either(W::bits(at(block, j % 4), j / 4 * 4, 4, 0), W::bits(at(head + 32, j % 2), j / 2 * 2, 2, 4));
     return W::subtract32(scale, W::set(32));
   }
 }
@@ -149,8 +149,8 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
   using Floats = typename W::Floats;
   constexpr int kParts = 16 / W::kLanes, kGroups = F.groups_per_sub(), kUnits = 8 / kGroups;
   const int64_t count = k / F.elements;
-  const auto block_of = [&](int n, int64_t b) { return panels + n * panel_bytes + b * F.block_bytes(); };
-  const auto tail_of = [&](int n, int64_t b) { return block_of(n, count) + b * F.tail_bytes(); };
+  const auto block_of = [&](int n, int64_t b) { return F.block(panels + n * panel_bytes, count, b); };
+  const auto head_of = [&](int n, int64_t b) { return F.head(panels + n * panel_bytes, b); };
   const std::byte* token[kTokens];
   for (int t = 0; t < kTokens; ++t) token[t] = x.rows + t * x.row_bytes;
   Floats total[kPanels][kTokens][kParts];
@@ -170,9 +170,9 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
       const int64_t q = b * F.subs() + s;  // sub-block of the row
 #pragma GCC unroll 4
       for (int n = 0; n < kPanels; ++n) {
-        const std::byte *block = block_of(n, b), *tail = tail_of(n, b);
+        const std::byte *block = block_of(n, b), *head = head_of(n, b);
         const std::byte* sub = block + F.scale_bytes() + s * F.sub_bytes();
-        ask_ahead<F.block_bytes(), F.tail_bytes(), F.subs()>(block_of(n, 0), tail_of(n, 0), q, x);
+        const LinesAhead<F.head_bytes() + F.block_bytes(), F.subs()> ahead(panels + n * panel_bytes, q, x);
 #pragma GCC unroll 2
         for (int p = 0; p < kParts; ++p) {
           const int row = p * W::kLanes;
@@ -191,6 +191,7 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
             }
 #pragma GCC unroll 8
             for (int u = g * kUnits; u < (g + 1) * kUnits; ++u) {
+              if (p == 0) ahead.ask(u);
               const Ints w = x16_codes<W, F>(sub, row, u);
 #pragma GCC unroll 8
               for (int t = 0; t < kTokens; ++t) {
@@ -199,18 +200,18 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
               }
             }
             if constexpr (F.group != 0) {
-              const Ints scale = x16_scale<W, F>(block, tail, row, s * kGroups + g);
+              const Ints scale = x16_scale<W, F>(block, head, row, s * kGroups + g);
 #pragma GCC unroll 8
               for (int t = 0; t < kTokens; ++t) whole[n][t][p] = W::add32(whole[n][t][p], W::mul32(sum[t], scale));
             } else {
-              const Floats d = W::halves(tail + 2 * row);
+              const Floats d = W::halves(head + 2 * row);
 #pragma GCC unroll 8
               for (int t = 0; t < kTokens; ++t) {
                 const Floats scale = W::broadcast(token[t] + k + 4 * q);
                 total[n][t][p] = W::fma(W::floats(sum[t]), W::mul(d, scale), total[n][t][p]);
                 if constexpr (F.min) {
                   const Floats low = W::mul(W::floats(W::set(codes[t])), scale);
-                  total[n][t][p] = W::fma(low, W::halves(tail + 32 + 2 * row), total[n][t][p]);
+                  total[n][t][p] = W::fma(low, W::halves(head + 32 + 2 * row), total[n][t][p]);
                 }
               }
             }
@@ -226,7 +227,7 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
       }
 #pragma GCC unroll 4
       for (int n = 0; n < kPanels; ++n) {
-        const std::byte *block = block_of(n, b), *tail = tail_of(n, b);
+        const std::byte *block = block_of(n, b), *head = head_of(n, b);
 #pragma GCC unroll 2
         for (int p = 0; p < kParts; ++p) {
           const int row = p * W::kLanes;
@@ -239,11 +240,11 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
               for (int t = 0; t < kTokens; ++t) low[t] = W::dot16(low[t], pair, W::broadcast4(sums[t] + 4 * i));
             }
           }
-          const Floats d = W::halves(tail + 2 * row);
+          const Floats d = W::halves(head + 2 * row);
           for (int t = 0; t < kTokens; ++t) {
             const Floats scale = W::broadcast(token[t] + k + 32 * b);
             Floats of_block = W::mul(W::floats(whole[n][t][p]), d);
-            if constexpr (F.min) of_block = W::fnma(W::floats(low[t]), W::halves(tail + 32 + 2 * row), of_block);
+            if constexpr (F.min) of_block = W::fnma(W::floats(low[t]), W::halves(head + 32 + 2 * row), of_block);
             total[n][t][p] = W::fma(of_block, scale, total[n][t][p]);
           }
         }

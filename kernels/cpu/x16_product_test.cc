@@ -75,6 +75,51 @@ TEST(X16Side, GivesTheBitsOfPanelsOneByOne) {
   }
 }
 
+// A panel of `blocks` asks for as many bytes as it has, line after line, each once.
+template <X16Format F>
+void expect_each_line_once(int64_t blocks) {
+  constexpr int kBytes = F.head_bytes() + F.block_bytes();
+  const std::vector<std::byte> panel(static_cast<size_t>(blocks * kBytes));
+  DotTokens x = {};
+  x.ahead = 1024;
+  const std::byte* next = panel.data() + x.ahead;
+  for (int64_t q = 0; q < blocks * F.subs(); ++q) {
+    const LinesAhead<kBytes, F.subs()> lines(panel.data(), q, x);
+    ASSERT_LE(lines.count(), lines.kMost);
+    if (lines.count() == 0) continue;
+    EXPECT_EQ(lines.first(), next) << dtype_name(F.dtype) << " " << q;
+    next += 64 * lines.count();
+  }
+  EXPECT_EQ((next - panel.data() - x.ahead) / 64, (blocks * kBytes + 63) / 64) << dtype_name(F.dtype);
+  x.ahead = 0;
+  EXPECT_EQ((LinesAhead<kBytes, F.subs()>(panel.data(), 0, x).count()), 0);
+}
+
+TEST(LinesAhead, SubBlocksOfAPanelAskForEachLineOnce) {
+  for (const int64_t blocks : {1, 2, 7, 64}) {
+    expect_each_line_once<kX16Q4_0>(blocks);
+    expect_each_line_once<kX16Q5_1>(blocks);
+    expect_each_line_once<kX16Q8_0>(blocks);
+    expect_each_line_once<kX16Q3K>(blocks);
+    expect_each_line_once<kX16Q4K>(blocks);
+    expect_each_line_once<kX16Q6K>(blocks);
+  }
+}
+
+// Steps share the lines: each asks in sub-blocks of its own. Behind panels side by side, the next group's are asked
+// for.
+TEST(LinesAhead, StepsShareThemAndGroupsSkip) {
+  constexpr int kBytes = kX16Q4K.head_bytes() + kX16Q4K.block_bytes();
+  using Lines = LinesAhead<kBytes, kX16Q4K.subs()>;
+  const std::vector<std::byte> panel(2 * kBytes);
+  DotTokens x = {};
+  x.ahead = kBytes, x.ahead_mask = 1, x.ahead_turn = 1;
+  for (int64_t q = 0; q < 16; ++q) EXPECT_EQ(Lines(panel.data(), q, x).count() > 0, q % 2 == 1) << q;
+  x.ahead_mask = 0, x.ahead_turn = 0, x.skip_from = 2 * kBytes, x.skip = 6 * kBytes;
+  EXPECT_EQ(Lines(panel.data(), 0, x).first(), panel.data() + kBytes);
+  EXPECT_EQ(Lines(panel.data(), 8, x).first(), panel.data() + 8 * kBytes);
+}
+
 // On machines with several levels, all give the same bits.
 TEST(X16Levels, AgreeToTheBit) {
   if (!has_isa(Isa::kAvx2)) GTEST_SKIP() << "this machine lacks avx2";

@@ -49,15 +49,14 @@ void x16_requantize(const std::byte* panel, int64_t k, Range part, std::byte* sc
   const int64_t count = k / F.elements, first = part.begin / X16Requantized::kK;
   const int64_t end = (part.end + X16Requantized::kK - 1) / X16Requantized::kK;
   constexpr int64_t kBlockBytes = X16Requantized::kK / F.elements * F.block_bytes();
-  // Blocks so far ahead, in the end those of the next panel, are asked for a few lines at a time, and its tails at
+  // Blocks so far ahead, in the end those of the next panel, are asked for a few lines at a time, and its heads at
   // once.
   constexpr int64_t kAhead = 2;
-  const int64_t panel_bytes = count * (F.block_bytes() + F.tail_bytes());
+  const int64_t panel_bytes = count * (F.head_bytes() + F.block_bytes());
   const int64_t to_next_panel = panel_bytes - (end - first - std::min(kAhead, end - first)) * kBlockBytes;
-  const std::byte* const next_tails =
-      panel + panel_bytes + count * F.block_bytes() + part.begin / F.elements * F.tail_bytes();
-  for (int64_t i = 0; i < (part.end - part.begin) / F.elements * F.tail_bytes(); i += 64) {
-    __builtin_prefetch(next_tails + i, 0, 2);
+  const std::byte* const next_heads = F.head(panel + panel_bytes, part.begin / F.elements);
+  for (int64_t i = 0; i < (part.end - part.begin) / F.elements * F.head_bytes(); i += 64) {
+    __builtin_prefetch(next_heads + i, 0, 2);
   }
   const auto number = [](float v) __attribute__((always_inline)) { return W::broadcast(&v); };
   const Floats zero = number(static_cast<float>(F.zero)), most = number(static_cast<float>(kMost)),
@@ -65,14 +64,14 @@ void x16_requantize(const std::byte* panel, int64_t k, Range part, std::byte* sc
   for (int64_t b = first; b < end; ++b) {
     const X16Requantized to(scratch + (b - first) * panels * X16Requantized::kBytes);
     // Of each 256: where they are, sub-blocks, and what groups of weights are multiplied with and begin at.
-    const std::byte *block[2], *tail[2];
+    const std::byte *block[2], *head[2];
     int subs[2];
     const int64_t ahead = b + kAhead < end ? kAhead * kBlockBytes : to_next_panel;
     Floats factor[2][kGroups], low[2][kGroups], largest = W::float_zeros(), all = W::float_zeros();
     for (int h = 0; h < 2; ++h) {
       const int64_t at = (2 * b + h) * (F.group == 0 ? 8 : 1);  // in blocks
-      block[h] = panel + at * F.block_bytes();
-      tail[h] = panel + count * F.block_bytes() + at * F.tail_bytes();
+      block[h] = F.block(panel, count, at);
+      head[h] = F.head(panel, at);
       subs[h] = static_cast<int>(std::clamp<int64_t>(k / 32 - 16 * b - 8 * h, 0, 8));
       const auto bound = [&](int j) __attribute__((always_inline)) {
         const Floats top = W::magnitude(W::fma(factor[h][j], most, low[h][j]));
@@ -81,19 +80,19 @@ void x16_requantize(const std::byte* panel, int64_t k, Range part, std::byte* sc
       };
       if constexpr (F.group == 0) {
         for (int j = 0; j < subs[h] * F.groups_per_sub(); ++j) {
-          const std::byte* const of = tail[h] + j * F.tail_bytes();
+          const std::byte* const of = head[h] + j * F.head_bytes();
           factor[h][j] = W::halves(of);
           low[h][j] = W::fnma(factor[h][j], zero, F.min ? W::halves(of + 32) : W::float_zeros());
           bound(j);
         }
       } else if (subs[h] > 0) {
-        const Floats d = W::halves(tail[h]);
+        const Floats d = W::halves(head[h]);
 #pragma GCC unroll 16
         for (int j = 0; j < kGroups; ++j) {
-          factor[h][j] = W::mul(W::floats(x16_scale<W, F>(block[h], tail[h], 0, j)), d);
+          factor[h][j] = W::mul(W::floats(x16_scale<W, F>(block[h], head[h], 0, j)), d);
           low[h][j] = W::fnma(factor[h][j], zero, W::float_zeros());
           if constexpr (F.min) {
-            low[h][j] = W::fnma(W::floats(x16_min<W, F>(block[h], 0, j)), W::halves(tail[h] + 32), low[h][j]);
+            low[h][j] = W::fnma(W::floats(x16_min<W, F>(block[h], 0, j)), W::halves(head[h] + 32), low[h][j]);
           }
           bound(j);
         }

@@ -31,14 +31,13 @@ void x16_unpack_panel(const std::byte* panel, int64_t k, Range part, std::byte* 
   const auto zero = W::set(static_cast<int32_t>(static_cast<uint32_t>(F.zero) * 0x01010101u));
   for (int64_t b = first; b < part.end / 32; ++b) {
     const X16Unpacked<F> to(scratch + (b - first) / 8 * panels * X16Unpacked<F>::kBytes);
-    const std::byte* block = panel + b * F.block_bytes();
-    const std::byte* tail = panel + count * F.block_bytes() + b * F.tail_bytes();
+    const std::byte *block = F.block(panel, count, b), *head = F.head(panel, b);
 #pragma GCC unroll 8
     for (int u = 0; u < 8; ++u) {
       W::store(to.codes + 512 * (b % 8) + 64 * u, W::subtract8(x16_codes<W, F>(block, 0, u), zero));
     }
-    W::store(to.scale + 16 * (b % 8), W::halves(tail));
-    if constexpr (F.min) W::store(to.min + 16 * (b % 8), W::halves(tail + 32));
+    W::store(to.scale + 16 * (b % 8), W::halves(head));
+    if constexpr (F.min) W::store(to.min + 16 * (b % 8), W::halves(head + 32));
   }
 }
 
@@ -235,14 +234,13 @@ void x16_unpack_blocks(const std::byte* panel, int64_t k, Range part, std::byte*
   using To = X16Blocks<F>;
   const int64_t count = k / 256, first = part.begin / 256;
   for (int64_t b = first; b < part.end / 256; ++b) {
-    const std::byte* block = panel + b * F.block_bytes();
-    const std::byte* tail = panel + count * F.block_bytes() + b * F.tail_bytes();
+    const std::byte *block = F.block(panel, count, b), *head = F.head(panel, b);
     const To to(scratch + (b - first) * panels * To::kBytes);
     for (int s = 0; s < 8; ++s) {
       const std::byte* sub = block + F.scale_bytes() + s * F.sub_bytes();
       std::byte* tile = to.codes + s / 2 * 1024 * To::kPieces + s % 2 * 512;
       for (int g = 0; g < F.groups_per_sub(); ++g) {
-        const Ints one = x16_scale<W, F>(block, tail, 0, s * F.groups_per_sub() + g);
+        const Ints one = x16_scale<W, F>(block, head, 0, s * F.groups_per_sub() + g);
         constexpr int kUnits = 8 / F.groups_per_sub();
         if constexpr (To::kUnsigned) {
           const Ints high = x16_twice<W>(To::kPieces == 2 ? W::shift_right32(one, To::kShift) : one);
@@ -281,9 +279,9 @@ void x16_unpack_blocks(const std::byte* panel, int64_t k, Range part, std::byte*
         if (j < To::kMins) min = W::float_bits(W::floats(x16_min<W, F>(block, 0, j)));
         W::store(to.mins + 64 * j, W::either(min, W::shift_right32(min, 16)));
       }
-      W::store(to.factor + 16, W::halves(tail + 32));
+      W::store(to.factor + 16, W::halves(head + 32));
     }
-    W::store(to.factor, W::halves(tail));
+    W::store(to.factor, W::halves(head));
   }
 }
 

@@ -20,7 +20,7 @@ struct LayoutRow {
   Layout layout;
   std::string_view name;
 };
-constexpr LayoutRow kLayouts[] = {{Layout::kRows, "rows"}, {Layout::kX16, "x16"}, {Layout::kTile8, "tile8"}};
+constexpr LayoutRow kLayouts[] = {{Layout::kRows, "rows"}, {Layout::kTile8, "tile8"}, {Layout::kX16, "x16"}};
 
 // Bytes of a block's parts, 16 rows together.
 int64_t scale_bytes(ScalePacking packing) {
@@ -39,17 +39,17 @@ int64_t scale_bytes(ScalePacking packing) {
   return 0;
 }
 int64_t sub_block_bytes(const BlockFormat& f) { return kUnit * (f.low_bits + f.high_bits); }
-int64_t tail_bytes(const BlockFormat& f) {
+int64_t head_bytes(const BlockFormat& f) {
   return f.has_min || f.packing == ScalePacking::kIQ4XS ? 4 * kPanelRows : 2 * kPanelRows;
 }
 
-// Row r's bytes of a panel's block and tail.
+// Block b of a panel, of all its rows.
 struct Place {
-  std::byte *block, *tail;
+  std::byte *head, *block;
 };
 Place place_of(const BlockFormat& f, std::byte* panel, int64_t k, int64_t b) {
-  const int64_t blocks = k / f.elements, tail = tail_bytes(f), body = kPanelRows * f.bytes - tail;
-  return {panel + b * body, panel + blocks * body + b * tail};
+  const int64_t blocks = k / f.elements, head = head_bytes(f), body = kPanelRows * f.bytes - head;
+  return {panel + b * head, panel + blocks * head + b * body};
 }
 
 // The lanes of one row, 4 codes at a time: word g holds the codes 4g .. 4g+3 of a sub-block.
@@ -148,7 +148,7 @@ void pack_scales(const BlockFormat& format, const Fields& f, const Place& place,
       break;
     }
     case ScalePacking::kIQ4XS: {
-      std::byte* h = place.tail + 2 * kPanelRows;
+      std::byte* h = place.head + 2 * kPanelRows;
       for (int g = 0; g < 4; ++g) put(s, g, (f.scales[g] & 15) | f.scales[g + 4] << 4);
       for (int a = 0; a < 2; ++a) {
         int high = 0;
@@ -158,8 +158,8 @@ void pack_scales(const BlockFormat& format, const Fields& f, const Place& place,
       break;
     }
   }
-  std::memcpy(place.tail + 2 * r, &f.d, 2);
-  if (format.has_min) std::memcpy(place.tail + 2 * kPanelRows + 2 * r, &f.m, 2);
+  std::memcpy(place.head + 2 * r, &f.d, 2);
+  if (format.has_min) std::memcpy(place.head + 2 * kPanelRows + 2 * r, &f.m, 2);
 }
 
 void unpack_scales(const BlockFormat& format, const Place& place, int64_t r, Fields& f) {
@@ -189,15 +189,15 @@ void unpack_scales(const BlockFormat& format, const Place& place, int64_t r, Fie
       }
       break;
     case ScalePacking::kIQ4XS: {
-      const std::byte* h = place.tail + 2 * kPanelRows;
+      const std::byte* h = place.head + 2 * kPanelRows;
       for (int j = 0; j < 8; ++j) {
         f.scales[j] = bits((get(s, j % 4, r) >> j / 4 * 4 & 15) | (get(h, j % 2, r) >> j / 2 * 2 & 3) << 4);
       }
       break;
     }
   }
-  std::memcpy(&f.d, place.tail + 2 * r, 2);
-  if (format.has_min) std::memcpy(&f.m, place.tail + 2 * kPanelRows + 2 * r, 2);
+  std::memcpy(&f.d, place.head + 2 * r, 2);
+  if (format.has_min) std::memcpy(&f.m, place.head + 2 * kPanelRows + 2 * r, 2);
 }
 
 // Row r, block b of a panel.

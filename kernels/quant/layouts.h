@@ -5,7 +5,9 @@
 // bytes a weight. The tensor is a sequence of panels of 16 rows, 16 * row_bytes(dtype, K) bytes each; r = 0..15 is the
 // row.
 //
-//   panel     block[0] .. block[B-1], tail[0] .. tail[B-1]      B = K / block_elements
+//   panel     head[0] .. head[B-1], block[0] .. block[B-1]      B = K / block_elements
+//   head[b]   what a block has one or two of: a product of the panel reads them ahead of their blocks, so that memory
+//             is read in ascending order
 //   block[b]  scales, sub[0] .. sub[block_elements/32 - 1]      a multiple of 64 bytes
 //   sub[j]    the codes of k = 32j .. 32j+31 (one scale of q8a) of 16 rows, as units of 64 bytes
 //   unit      a 4-byte lane for each row in order; byte i of a lane belongs to k % 4 == i. A unit is one 512-bit
@@ -17,7 +19,7 @@
 //   bit4   4 units   unit g, low nibble           k = 4g + i;  high nibble: k = 16 + 4g + i
 //   bit8   8 units   unit g                       k = 4g + i
 //
-//   format         sub-block              bytes   scales of a block                  bytes   tail
+//   format         sub-block              bytes   scales of a block                  bytes   head
 //   q4_0, iq4_nl   bit4                     256   -                                      0   d[16]
 //   q4_1           bit4                     256   -                                      0   d[16], m[16]
 //   q5_0           bit1 (5th bit), bit4     320   -                                      0   d[16]
@@ -41,7 +43,7 @@
 //   a+2p.
 //
 // With the tensor 64-byte aligned every load of 32 bytes is aligned; those of 64 bytes are too except that, when B is
-// odd, every other panel of a format whose tail is 32 bytes starts 32 bytes past a multiple of 64.
+// odd, the blocks of every other panel of a format whose head is 32 bytes start 32 bytes past a multiple of 64.
 #pragma once
 
 #include <cstddef>

@@ -69,13 +69,13 @@ TEST(Layouts, RowsDequantizeTheSameFromEveryLayout) {
 
 // The order that layouts.h promises, written out for one format of each plane width.
 TEST(Layouts, UnitsHoldFourConsecutiveCodesOfEachRow) {
-  const int64_t r = 5;
+  const int64_t r = 5, head = 32;  // f16 d of 16 rows
   std::vector<std::byte> q8(16 * 34);
   for (int k = 0; k < 32; ++k) q8[static_cast<size_t>(r * 34 + 2 + k)] = static_cast<std::byte>(k + 1);
   std::vector<std::byte> panel(q8.size());
   repack_rows_to_x16(DType::kQ8_0, q8.data(), 16, 32, panel.data());
   for (int k = 0; k < 32; ++k) {
-    EXPECT_EQ(panel[static_cast<size_t>(64 * (k / 4) + 4 * r + k % 4)], static_cast<std::byte>(k + 1));
+    EXPECT_EQ(panel[static_cast<size_t>(head + 64 * (k / 4) + 4 * r + k % 4)], static_cast<std::byte>(k + 1));
   }
 
   std::vector<std::byte> q5(16 * 22);
@@ -87,10 +87,29 @@ TEST(Layouts, UnitsHoldFourConsecutiveCodesOfEachRow) {
   panel.resize(q5.size());
   repack_rows_to_x16(DType::kQ5_0, q5.data(), 16, 32, panel.data());
   for (int k = 0; k < 32; ++k) {
-    const int bit = static_cast<int>(panel[static_cast<size_t>(4 * r + k % 4)]) >> k / 4 & 1;
+    const int bit = static_cast<int>(panel[static_cast<size_t>(head + 4 * r + k % 4)]) >> k / 4 & 1;
     EXPECT_EQ(bit, static_cast<int>(fifth >> k & 1)) << k;
-    const int byte = static_cast<int>(panel[static_cast<size_t>(64 + 64 * (k % 16 / 4) + 4 * r + k % 4)]);
+    const int byte = static_cast<int>(panel[static_cast<size_t>(head + 64 + 64 * (k % 16 / 4) + 4 * r + k % 4)]);
     EXPECT_EQ(k < 16 ? byte & 15 : byte >> 4, k < 16 ? k : 31 - k) << k;
+  }
+}
+
+// So that a product reads memory in ascending order: a panel's heads lie before its blocks.
+TEST(Layouts, HeadsOfAllBlocksComeFirst) {
+  constexpr int64_t kBlocks = 3, k = 32 * kBlocks, r = 9;
+  std::vector<std::byte> rows(16 * 34 * kBlocks), panel(rows.size());
+  for (int64_t b = 0; b < kBlocks; ++b) {
+    std::byte* const block = &rows[static_cast<size_t>(34 * (r * kBlocks + b))];
+    block[0] = static_cast<std::byte>(0x40 + b), block[1] = static_cast<std::byte>(0x3c);
+    std::fill(block + 2, block + 34, static_cast<std::byte>(b + 1));
+  }
+  repack_rows_to_x16(DType::kQ8_0, rows.data(), 16, k, panel.data());
+  for (int64_t b = 0; b < kBlocks; ++b) {
+    EXPECT_EQ(panel[static_cast<size_t>(32 * b + 2 * r)], static_cast<std::byte>(0x40 + b));
+    for (int64_t unit = 0; unit < 8; ++unit) {
+      const int64_t at = 32 * kBlocks + 512 * b + 64 * unit + 4 * r;
+      EXPECT_EQ(panel[static_cast<size_t>(at)], static_cast<std::byte>(b + 1)) << b << " " << unit;
+    }
   }
 }
 

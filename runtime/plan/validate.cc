@@ -314,8 +314,8 @@ class Validator {
     out.dtype = static_cast<DType>(t.dtype());
     out.layout = static_cast<Layout>(t.layout());
     if (find_format(out.dtype) == nullptr) return unsupported("dtype {} is not known to this build", t.dtype());
-    if (t.layout() > static_cast<uint8_t>(Layout::kTile8)) {
-      return unsupported("layout {} is not known to this build", t.layout());
+    if (layout_name(out.layout) == "unknown") {
+      return unsupported("layout {} is not known to this build: compile the model again with its llcc", t.layout());
     }
     if (!has_layout(out.dtype, out.layout)) {
       return bad_data("{} has no layout {}", dtype_name(out.dtype), layout_name(out.layout));

@@ -58,9 +58,9 @@ Panel open_panel(const TensorView& w, int64_t panel, const Dots* x16, std::byte*
 // bytes as far ahead of itself as keeps memory busy; in several steps, they share the next panel, which the first then
 // finds in the cache. More tokens hide the memory behind their arithmetic.
 constexpr int64_t kAhead = 32768, kMostAhead = 32;
-// Intel's cores, measured on a Granite Rapids: one step's product near, but for tails a panel ahead; of one token,
-// kSidePanels panels side by side, each nearer still.
-constexpr int64_t kAheadOnIntel = 2560, kSideAhead = 1024;
+// Intel's cores, measured on a Granite Rapids: nearer; of one token, kSidePanels panels side by side, each nearer
+// still.
+constexpr int64_t kAheadOnIntel = 5120, kSideAhead = 2560;
 bool is_intel() { return __builtin_cpu_is("intel") != 0; }
 constexpr int64_t kMany = 8;  // tokens for which what ManyFn makes ready pays
 
@@ -87,10 +87,7 @@ void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, i
     const int64_t step = step_of(dots, tokens - t);
     const DotFn dot = step == 8 ? dots.eight : step == 4 ? dots.four : step == 2 ? dots.two : dots.one;
     DotTokens part = x.from(t);
-    if (!many && steps == 1) {
-      const bool intel = is_intel();
-      part.ahead = intel ? kAheadOnIntel : kAhead, part.tails_ahead = intel ? panel.bytes : 0;
-    }
+    if (!many && steps == 1) part.ahead = is_intel() ? kAheadOnIntel : kAhead;
     if (!many && steps > 1 && left_steps <= share) {
       part.ahead = panel.bytes, part.ahead_mask = share - 1, part.ahead_turn = left_steps - 1;
     }
@@ -426,27 +423,32 @@ void LinearShare::multiply_chunk(const Part& part, int64_t first) const {
   const DotTokens rows_of_x = with_sums(dots, of, scratch_.panel);
   const DotTokens rows_of_up =
       up_dots == dots ? rows_of_x : with_sums(up_dots, of, scratch_.panel + kLinearChunk * k_ / 4);
-  int64_t i = part.begin;
   const auto has_side = [](const Dots* d) { return d != nullptr && d->side != nullptr; };
   const bool side = of.count == 1 && is_intel() && has_side(dots) && (!gated_ || has_side(up_dots));
-  for (; side && i + kSidePanels <= part.end; i += kSidePanels) {
-    const auto multiply_side = [&](const TensorView& panels, const Dots& by, DotTokens one, float* sums) {
-      const int64_t bytes = x16_panel_bytes(panels.dtype, k_);
-      one.ahead = kSideAhead, one.tails_ahead = kSidePanels * bytes;
+  // Panels [i, i + n) of one weight.
+  const auto multiply_panels = [&](const TensorView& panels, const Dots* by, const DotTokens& tokens, int64_t i,
+                                   int64_t n, float* sums) {
+    const int64_t bytes = x16_panel_bytes(panels.dtype, k_);
+    if (n == kSidePanels) {
+      DotTokens one = tokens;
+      one.ahead = kSideAhead;
       one.skip_from = bytes, one.skip = (kSidePanels - 1) * bytes;
-      by.side(panels.data + i * bytes, bytes, k_, one, sums);
-    };
-    multiply_side(w, *dots, rows_of_x, scratch_.sums[0]);
-    if (gated_) multiply_side(up, *up_dots, rows_of_up, scratch_.sums[1]);
-    finish(part, i, kSidePanels, of, {scratch_.sums[0], kPanelRows}, {scratch_.sums[1], kPanelRows}, false);
-  }
-  for (; i < part.end; ++i) {
-    const int64_t rows = std::min(kPanelRows, w.dim(0) - i * kPanelRows);
-    multiply(open_panel(w, i, dots, scratch_.panel), rows, k_, rows_of_x, of.count, scratch_.sums[0]);
-    if (gated_) {
-      multiply(open_panel(up, i, up_dots, scratch_.panel), rows, k_, rows_of_up, of.count, scratch_.sums[1]);
+      return by->side(panels.data + i * bytes, bytes, k_, one, sums);
     }
-    finish(part, i, 1, of, {scratch_.sums[0], 0}, {scratch_.sums[1], 0}, false);
+    const int64_t rows = std::min(kPanelRows, panels.dim(0) - i * kPanelRows);
+    multiply(open_panel(panels, i, by, scratch_.panel), rows, k_, tokens, of.count, sums);
+  };
+  // Outputs are made for as many panels as there is room for: lines that are not in the cache, one after another,
+  // interrupt the stream of weights more than all at once.
+  const int64_t distance = kPanelRows * of.count;
+  for (int64_t begin = part.begin, end; begin < part.end; begin = end) {
+    end = std::min(part.end, begin + kLinearChunk / of.count);
+    for (int64_t i = begin, n; i < end; i += n) {
+      n = side && i + kSidePanels <= end ? kSidePanels : 1;
+      multiply_panels(w, dots, rows_of_x, i, n, scratch_.sums[0] + (i - begin) * distance);
+      if (gated_) multiply_panels(up, up_dots, rows_of_up, i, n, scratch_.sums[1] + (i - begin) * distance);
+    }
+    finish(part, begin, end - begin, of, {scratch_.sums[0], distance}, {scratch_.sums[1], distance}, false);
   }
 }
 

@@ -18,12 +18,10 @@ struct DotTokens {
   // What SumsFn made of each token, sums_bytes apart, where the products have one.
   const std::byte* sums = nullptr;
   int64_t sums_bytes = 0;
-  // Products of block formats ask for the bytes this far ahead while they work (ask_ahead); 0: for none. They do so in
+  // Products of block formats ask for the bytes this far ahead while they work (LinesAhead); 0: for none. They do so in
   // sub-blocks q with q & ahead_mask == ahead_turn, so that steps can share it.
   int64_t ahead = 0;
   int64_t ahead_mask = 0, ahead_turn = 0;
-  // Moreover for the tails this far ahead, where `ahead` does not reach the next panel's; 0: for none.
-  int64_t tails_ahead = 0;
   // Bytes this far behind a panel's begin and more are asked for `skip` further on: behind panels side by side.
   int64_t skip_from = 0, skip = 0;
 
@@ -35,21 +33,35 @@ struct DotTokens {
   }
 };
 
-// Asks for sub-block q's part of the bytes x.ahead after a panel, as far as the L2 cache: all sub-blocks of the panel
-// together for each line once. kBlock, kTail: bytes of kSubs sub-blocks with their scales, and of their part of
-// `tails`, which lie behind a panel's blocks. Beyond the tensor's end that is harmless.
-template <int kBlock, int kTail, int kSubs>
-inline __attribute__((always_inline)) void ask_ahead(const std::byte* panel, const std::byte* tails, int64_t q,
-                                                     const DotTokens& x) {
-  if (x.ahead == 0 || (q & x.ahead_mask) != x.ahead_turn) return;
-  const auto ask = [q](const std::byte* from, int64_t bytes) __attribute__((always_inline)) {
-    const int64_t end = (q + 1) * bytes / kSubs;
-    for (int64_t at = (q * bytes / kSubs + 63) & ~int64_t{63}; at < end; at += 64) __builtin_prefetch(from + at, 0, 2);
-  };
-  const int64_t to = q * (kBlock + kTail) / kSubs + x.ahead;
-  ask(panel + x.ahead + (to >= x.skip_from ? x.skip : 0), kBlock + kTail);
-  if (x.tails_ahead != 0) ask(tails + x.tails_ahead, kTail);
-}
+// Sub-block q's part of the bytes x.ahead after a panel: its product asks for them, as far as the L2 cache, a few with
+// each of its eight units. (All at a sub-block's begin they delay each other and what follows: docs/kernels.md.) All
+// sub-blocks of a panel together ask for each line once. kBytes: of kSubs sub-blocks with their scales. Beyond the
+// tensor's end that is harmless.
+template <int kBytes, int kSubs>
+class LinesAhead {
+ public:
+  inline __attribute__((always_inline)) LinesAhead(const std::byte* panel, int64_t q, const DotTokens& x) {
+    if (x.ahead == 0 || (q & x.ahead_mask) != x.ahead_turn) return;
+    const int64_t begin = (q * kBytes / kSubs + x.ahead + 63) & ~int64_t{63}, end = (q + 1) * kBytes / kSubs + x.ahead;
+    first_ = panel + begin + (begin >= x.skip_from ? x.skip : 0);
+    count_ = (end - begin + 63) / 64;
+  }
+  // With unit 0 to 7.
+  inline __attribute__((always_inline)) void ask(int unit) const {
+    for (int i = unit * kMost / 8; i < (unit + 1) * kMost / 8; ++i) {
+      // Stays where it is in the source: the compiler would gather them.
+      if (i < count_) asm volatile("prefetcht1 %0" ::"m"(first_[64 * i]));
+    }
+  }
+
+  const std::byte* first() const { return first_; }
+  int64_t count() const { return count_; }  // of lines, at most kMost
+  static constexpr int kMost = (kBytes + 64 * kSubs - 1) / (64 * kSubs);
+
+ private:
+  const std::byte* first_ = nullptr;
+  int64_t count_ = 0;
+};
 
 // out[16 * t + r] = sum over i of w[r, i] * x[t, i], r < rows, t < the function's tokens. out is 64-byte aligned.
 //   w  float formats: dense rows; block formats: a panel of kX16, always 16 rows

@@ -32,8 +32,8 @@ namespace {
 //   kGroup               0, 16 or 32 elements with one scale
 //   kSignedScale         group scales are int8 after decoding
 //   kMin                 the format has minima (grouped) or an addend (plain)
-//   kScaleBytes, kTailBytes
-//   decode(block, tail, scales)  grouped formats
+//   kScaleBytes, kHeadBytes
+//   decode(block, head, scales)  grouped formats
 
 [[maybe_unused]] __m256i load(const std::byte* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 // f16 factors of eight rows.
@@ -289,28 +289,26 @@ struct PanelParts {
   static constexpr int64_t kSubBytes = 64 * (F::kLowBits + F::kHighBits),
                            kBlockBytes = F::kScaleBytes + kSubs * kSubBytes;
 
-  PanelParts(const std::byte* start, int64_t k) : panel(start), tails(start + k / F::kElements * kBlockBytes) {}
-  const std::byte* block(int64_t b) const { return panel + b * kBlockBytes; }
-  const std::byte* tail(int64_t b) const { return tails + b * F::kTailBytes; }
+  PanelParts(const std::byte* start, int64_t k) : panel(start), blocks(start + k / F::kElements * F::kHeadBytes) {}
+  const std::byte* block(int64_t b) const { return blocks + b * kBlockBytes; }
+  const std::byte* head(int64_t b) const { return panel + b * F::kHeadBytes; }
   const std::byte* sub(int64_t b, int64_t s) const { return block(b) + F::kScaleBytes + s * kSubBytes; }
   // Sub-block first + s, of up to eight from a grouped format's block on.
   const std::byte* sub_of_chunk(int64_t first, int64_t s) const {
     return F::kGroup != 0 ? sub(first / kSubs, s) : sub(first + s, 0);
   }
-  inline __attribute__((always_inline)) void ask(int64_t q, const DotTokens& x) const {
-    ask_ahead<kBlockBytes, F::kTailBytes, kSubs>(panel, tails, q, x);
-  }
+  using Ahead = LinesAhead<F::kHeadBytes + kBlockBytes, kSubs>;
   void decode(int64_t b, GroupScales& scales) const {
-    if constexpr (F::kGroup != 0) F::decode(block(b), tail(b), scales);
+    if constexpr (F::kGroup != 0) F::decode(block(b), head(b), scales);
   }
   void factors(int64_t b, __m256 (&d)[2], __m256 (&m)[2]) const {
     for (int h = 0; h < 2; ++h) {
-      d[h] = f16_values(tail(b), h);
-      if constexpr (F::kMin) m[h] = f16_values(tail(b) + 32, h);
+      d[h] = f16_values(head(b), h);
+      if constexpr (F::kMin) m[h] = f16_values(head(b) + 32, h);
     }
   }
 
-  const std::byte *panel, *tails;
+  const std::byte *panel, *blocks;
 };
 
 // A panel times 1, 2 or 4 tokens: codes are unpacked in passing.
@@ -330,8 +328,11 @@ void dot_panel(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, f
       const int64_t q = b * Parts::kSubs + s;
       const std::byte* sub = parts.sub(b, s);
       const Factors factors[2] = {factors_of<F>(scales, s, 0), factors_of<F>(scales, s, 1)};
-      parts.ask(q, x);
-      const auto units = [&](int h, int g) __attribute__((always_inline)) { return unpack<F>(sub, h, g); };
+      const typename Parts::Ahead ahead(panel, q, x);
+      const auto units = [&](int h, int g) __attribute__((always_inline)) {
+        if (h == 0) ahead.ask(g);
+        return unpack<F>(sub, h, g);
+      };
       const auto scale = [&](int h, int g) __attribute__((always_inline)) { return factors[h].scale[g / 4]; };
       dot_sub<F, kTokens>(units, scale, x, q, sum);
     }
@@ -402,8 +403,9 @@ inline __attribute__((always_inline)) void dot_decoded(const PanelParts<F>& part
     if (!Chunk::kGrouped || s == 0) {
       for (int t = 0; t < kTokens; ++t) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
     }
-    parts.ask(first + s, x);
+    const typename PanelParts<F>::Ahead ahead(parts.panel, first + s, x);
     const auto units = [&](int h, int g) __attribute__((always_inline)) {
+      if (h == 0) ahead.ask(g);
       if constexpr (kUnpack) w.codes[s][g][h] = unpack<F>(parts.sub_of_chunk(first, s), h, g);
       return w.codes[s][g][h];
     };

@@ -8,7 +8,7 @@ namespace {
 struct Q2K {
   static constexpr int kElements = 256, kLowBits = 2, kHighBits = 0, kZero = 0, kGroup = 16;
   static constexpr bool kTable = false, kSigned = false, kSignedScale = false, kMin = true;
-  static constexpr int kScaleBytes = 256, kTailBytes = 64;
+  static constexpr int kScaleBytes = 256, kHeadBytes = 64;
   static void decode(const std::byte* block, const std::byte*, GroupScales& s) {
     for (int v = 0; v < 8; ++v) {
       const __m256i both = load(block + 32 * v);
@@ -21,7 +21,7 @@ struct Q2K {
 struct Q3K {
   static constexpr int kElements = 256, kLowBits = 2, kHighBits = 1, kZero = 4, kGroup = 16;
   static constexpr bool kTable = false, kSigned = false, kSignedScale = true, kMin = false;
-  static constexpr int kScaleBytes = 192, kTailBytes = 32;
+  static constexpr int kScaleBytes = 192, kHeadBytes = 32;
   static void decode(const std::byte* block, const std::byte*, GroupScales& s) {
 #pragma GCC unroll 8
     for (int v = 0; v < 8; ++v) {
@@ -36,7 +36,7 @@ template <int kHigh>
 struct Q4KOr5K {
   static constexpr int kElements = 256, kLowBits = 4, kHighBits = kHigh, kZero = 0, kGroup = 32;
   static constexpr bool kTable = false, kSigned = false, kSignedScale = false, kMin = true;
-  static constexpr int kScaleBytes = 192, kTailBytes = 64;
+  static constexpr int kScaleBytes = 192, kHeadBytes = 64;
   static void decode(const std::byte* block, const std::byte*, GroupScales& s) {
 #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v) {
@@ -51,7 +51,7 @@ struct Q4KOr5K {
 struct Q6K {
   static constexpr int kElements = 256, kLowBits = 4, kHighBits = 2, kZero = 32, kGroup = 16;
   static constexpr bool kTable = false, kSigned = false, kSignedScale = true, kMin = false;
-  static constexpr int kScaleBytes = 256, kTailBytes = 32;
+  static constexpr int kScaleBytes = 256, kHeadBytes = 32;
   static void decode(const std::byte* block, const std::byte*, GroupScales& s) {
     for (int v = 0; v < 8; ++v) store(s.scale + 32 * v, load(block + 32 * v));
   }
@@ -60,9 +60,9 @@ struct Q6K {
 struct IQ4XS {
   static constexpr int kElements = 256, kLowBits = 4, kHighBits = 0, kZero = 0, kGroup = 32;
   static constexpr bool kTable = true, kSigned = true, kSignedScale = true, kMin = false;
-  static constexpr int kScaleBytes = 64, kTailBytes = 64;
-  static void decode(const std::byte* block, const std::byte* tail, GroupScales& s) {
-    const __m256i upper = load(tail + 32);
+  static constexpr int kScaleBytes = 64, kHeadBytes = 64;
+  static void decode(const std::byte* block, const std::byte* head, GroupScales& s) {
+    const __m256i upper = load(head + 32);
 #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v) {
       const __m256i low = move_bits(load(block + 32 * (v % 2)), v / 2 * 4, 4, 0);

@@ -7,7 +7,7 @@ template <int kLow, int kHigh, int kZeroCode, bool kTableCodes, bool kAddend>
 struct Plain {
   static constexpr int kElements = 32, kLowBits = kLow, kHighBits = kHigh, kZero = kZeroCode, kGroup = 0;
   static constexpr bool kTable = kTableCodes, kSigned = kTableCodes || kLow == 8, kSignedScale = false, kMin = kAddend;
-  static constexpr int kScaleBytes = 0, kTailBytes = kAddend ? 64 : 32;
+  static constexpr int kScaleBytes = 0, kHeadBytes = kAddend ? 64 : 32;
 };
 
 constexpr Dots kDots[] = {
