@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -44,7 +45,9 @@ std::string tiny_tokenizer() {
 class Running {
  public:
   explicit Running(const char* name, AppOptions options = {}) : app_(quiet(std::move(options))) {
-    auto plan = open_plan(tiny::write_plan(name, {.tokenizer = tiny_tokenizer()}));
+    const std::string path = tiny::write_plan(name, {.tokenizer = tiny_tokenizer()});
+    auto plan = open_plan(path);
+    std::remove(path.c_str());  // it stays open
     EXPECT_TRUE(plan) << (plan ? "" : plan.error().message);
     plan_ = std::make_unique<ValidatedPlan>(*std::move(plan));
     auto loop = EventLoop::create({.port = 0}, limits_, app_);
