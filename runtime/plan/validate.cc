@@ -314,7 +314,7 @@ class Validator {
     out.dtype = static_cast<DType>(t.dtype());
     out.layout = static_cast<Layout>(t.layout());
     if (find_format(out.dtype) == nullptr) return unsupported("dtype {} is not known to this build", t.dtype());
-    if (layout_name(out.layout) == "unknown") {
+    if (!find_layout(layout_name(out.layout))) {
       return unsupported("layout {} is not known to this build: compile the model again with its llcc", t.layout());
     }
     if (!has_layout(out.dtype, out.layout)) {

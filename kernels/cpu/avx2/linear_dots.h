@@ -22,7 +22,8 @@ struct DotTokens {
   // sub-blocks q with q & ahead_mask == ahead_turn, so that steps can share it.
   int64_t ahead = 0;
   int64_t ahead_mask = 0, ahead_turn = 0;
-  // Bytes this far behind a panel's begin and more are asked for `skip` further on: behind panels side by side.
+  // A sub-block's part that begins this far behind a panel's begin or further is asked for `skip` further on: behind
+  // panels side by side.
   int64_t skip_from = 0, skip = 0;
 
   DotTokens from(int64_t token) const {

@@ -288,6 +288,7 @@ struct PanelParts {
   static constexpr int kSubs = F::kElements / 32;
   static constexpr int64_t kSubBytes = 64 * (F::kLowBits + F::kHighBits),
                            kBlockBytes = F::kScaleBytes + kSubs * kSubBytes;
+  using Ahead = LinesAhead<F::kHeadBytes + kBlockBytes, kSubs>;
 
   PanelParts(const std::byte* start, int64_t k) : panel(start), blocks(start + k / F::kElements * F::kHeadBytes) {}
   const std::byte* block(int64_t b) const { return blocks + b * kBlockBytes; }
@@ -297,7 +298,6 @@ struct PanelParts {
   const std::byte* sub_of_chunk(int64_t first, int64_t s) const {
     return F::kGroup != 0 ? sub(first / kSubs, s) : sub(first + s, 0);
   }
-  using Ahead = LinesAhead<F::kHeadBytes + kBlockBytes, kSubs>;
   void decode(int64_t b, GroupScales& scales) const {
     if constexpr (F::kGroup != 0) F::decode(block(b), head(b), scales);
   }
