@@ -46,7 +46,7 @@ struct PlainWords {
     }
     return sum;
   }
-  static void pin(const Ints&) {}
+  static Ints pin(const Ints& v) { return v; }
   static Ints bits(const Ints& v, int from, int count, int to) {
     return bytes(v, [&](unsigned byte, size_t) { return (byte >> from & ((1u << count) - 1)) << to; });
   }

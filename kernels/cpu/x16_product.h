@@ -9,8 +9,8 @@
 //   load(p)                       4 * kLanes bytes, p aligned to 32
 //   set(i), broadcast4(p), zeros()   one integer, the 4 bytes at p, or 0 in each lane
 //   load_unless(zeros, p)         load_floats(p), or zeros (levels with tiles)
-//   pin(v)                        keeps the order of the source: without it the compiler makes one chain a token of
-//                                 what can run side by side
+//   pin(v)                        v; keeps the order of the source: without it the compiler makes one chain a token of
+//                                 what can run side by side. By value: pinned where it lies, an array stays in memory
 //   dot(sum, u, x)                sum + the four products of u's unsigned and x's signed bytes of each lane
 //   bits(v, from, count, to)      bits [from, from + count) of every byte, moved to bit `to`
 //   either(a, b), subtract8(a, b), subtract32(a, b)
@@ -195,8 +195,7 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
               const Ints w = x16_codes<W, F>(sub, row, u);
 #pragma GCC unroll 8
               for (int t = 0; t < kTokens; ++t) {
-                sum[t] = W::dot(sum[t], w, W::broadcast4(token[t] + 32 * q + 4 * u));
-                W::pin(sum[t]);
+                sum[t] = W::pin(W::dot(sum[t], w, W::broadcast4(token[t] + 32 * q + 4 * u)));
               }
             }
             if constexpr (F.group != 0) {

@@ -168,7 +168,10 @@ void sums_of(const std::byte* row, int64_t k, std::byte* sums) {
 }
 
 // Keeps a running sum in its register: left alone, the compiler turns chains of additions into trees and spills them.
-[[maybe_unused]] inline __attribute__((always_inline)) void pin(__m256i& v) { asm("" : "+x"(v)); }
+[[maybe_unused]] inline __attribute__((always_inline)) __m256i pin(__m256i v) {
+  asm("" : "+x"(v));
+  return v;
+}
 
 // Adds 16-bit sums of `first` .. of a sub-block to sum[t][h], times the scales of their groups.
 template <int kTokens>
@@ -212,13 +215,11 @@ inline __attribute__((always_inline)) void dot_sub(const Units& units, const Sca
             product = _mm256_maddubs_epi16(w[h], a);
           }
           if (g > first) {
-            part[t][h] = _mm256_add_epi16(part[t][h], product);
+            product = _mm256_add_epi16(part[t][h], product);
           } else if constexpr (F::kZero > 0) {
-            part[t][h] = _mm256_sub_epi16(product, zero[t]);
-          } else {
-            part[t][h] = product;
+            product = _mm256_sub_epi16(product, zero[t]);
           }
-          pin(part[t][h]);
+          part[t][h] = pin(product);
         }
       }
     }

@@ -26,7 +26,10 @@ struct Avx512Words {
     return _mm512_set1_epi32(v);
   }
   static Ints dot(Ints sum, Ints u, Ints x) { return _mm512_dpbusd_epi32(sum, u, x); }
-  static void pin(Ints& v) { asm("" : "+v"(v)); }
+  static Ints pin(Ints v) {
+    asm("" : "+v"(v));
+    return v;
+  }
   static Ints bits(Ints v, int from, int count, int to) {
     if (from > to) v = _mm512_srli_epi16(v, static_cast<unsigned>(from - to));
     if (from < to) v = _mm512_slli_epi16(v, static_cast<unsigned>(to - from));

@@ -21,7 +21,10 @@ struct AvxVnniWords {
     return _mm256_set1_epi32(v);
   }
   static Ints dot(Ints sum, Ints u, Ints x) { return _mm256_dpbusd_avx_epi32(sum, u, x); }
-  static void pin(Ints& v) { asm("" : "+x"(v)); }
+  static Ints pin(Ints v) {
+    asm("" : "+x"(v));
+    return v;
+  }
   static Ints bits(Ints v, int from, int count, int to) {
     if (from > to) v = _mm256_srli_epi16(v, from - to);
     if (from < to) v = _mm256_slli_epi16(v, to - from);
