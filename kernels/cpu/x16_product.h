@@ -141,6 +141,10 @@ inline __attribute__((always_inline)) const std::byte* x16_code_sums(const std::
   return of_32;
 }
 
+// Dots::in_order: a byte a code and one sum a sub-block. (Other formats gain less than they lose: docs/kernels.md.)
+template <class W, X16Format F>
+constexpr bool x16_in_order = W::kLanes == 16 && F.low_bits == 8;
+
 // kPanels panels, panel_bytes apart, times kTokens tokens: out[panel][token][16].
 template <class W, X16Format F, int kTokens, int kPanels>
 inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte* panels, int64_t panel_bytes,
@@ -158,6 +162,9 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
     for (int t = 0; t < kTokens; ++t) {
       for (int p = 0; p < kParts; ++p) total[n][t][p] = W::float_zeros();
     }
+  }
+  if constexpr (kTokens == 1 && kPanels == 1 && x16_in_order<W, F>) {
+    if (x.in_order) read_in_order(panels, count * F.head_bytes());
   }
   for (int64_t b = 0; b < count; ++b) {
     Ints whole[kPanels][kTokens][kParts];  // grouped: sums over the block

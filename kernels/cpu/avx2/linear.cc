@@ -57,11 +57,22 @@ Panel open_panel(const TensorView& w, int64_t panel, const Dots* x16, std::byte*
 // Few tokens wait for memory. In one step or one ManyFn, which goes through the panel once, their product asks for
 // bytes as far ahead of itself as keeps memory busy; in several steps, they share the next panel, which the first then
 // finds in the cache. More tokens hide the memory behind their arithmetic.
-constexpr int64_t kAhead = 32768, kMostAhead = 32;
-// Intel's cores, measured on a Granite Rapids: nearer; of one token, kSidePanels panels side by side, each nearer
-// still.
+constexpr int64_t kMostAhead = 32;  // tokens
+// Intel's cores, measured on a Granite Rapids; of one token, kSidePanels panels side by side, each nearer still.
 constexpr int64_t kAheadOnIntel = 5120, kSideAhead = 2560;
+// Others, measured on AMD's Zen 4; products that may leave it to the processor (Dots::in_order) ask for what is near.
+constexpr int64_t kAhead = 8192, kAheadInOrder = 1024;
+// Of a ManyFn.
+constexpr int64_t kManyAhead = 32768;
 bool is_intel() { return __builtin_cpu_is("intel") != 0; }
+
+// x as the only step of a panel reads it.
+DotTokens asking(const DotTokens& x, const Dots& dots, int64_t tokens) {
+  DotTokens asks = x;
+  asks.in_order = !is_intel() && tokens == 1 && dots.in_order;
+  asks.ahead = is_intel() ? kAheadOnIntel : asks.in_order ? kAheadInOrder : kAhead;
+  return asks;
+}
 constexpr int64_t kMany = 8;  // tokens for which what ManyFn makes ready pays
 
 // Tokens of the next step when `left` are left.
@@ -76,7 +87,7 @@ void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, i
   if (dots.many != nullptr && tokens >= kMany) {
     t = tokens / 4 * 4;
     DotTokens part = x;
-    if (tokens <= kMostAhead) part.ahead = kAhead;
+    if (tokens <= kMostAhead) part.ahead = kManyAhead;
     dots.many(panel.data, k, part, t, out);
   }
   const bool many = t > 0 || tokens > kMostAhead;
@@ -87,7 +98,7 @@ void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, i
     const int64_t step = step_of(dots, tokens - t);
     const DotFn dot = step == 8 ? dots.eight : step == 4 ? dots.four : step == 2 ? dots.two : dots.one;
     DotTokens part = x.from(t);
-    if (!many && steps == 1) part.ahead = is_intel() ? kAheadOnIntel : kAhead;
+    if (!many && steps == 1) part = asking(part, dots, step);
     if (!many && steps > 1 && left_steps <= share) {
       part.ahead = panel.bytes, part.ahead_mask = share - 1, part.ahead_turn = left_steps - 1;
     }
