@@ -141,6 +141,56 @@ inline __attribute__((always_inline)) const std::byte* x16_code_sums(const std::
   return of_32;
 }
 
+// SumsFn: of each group of codes (32 where the format has none) the int32 that its products begin with, -zero times
+// their sum; of plain formats with an addend, their sum.
+template <X16Format F>
+constexpr bool x16_has_sums = F.zero != 0 || (F.min && F.group == 0);
+template <X16Format F>
+void x16_sums(const std::byte* row, int64_t k, std::byte* sums) {
+  const int16_t* of_16 = q8a_row(row, k).sums;
+  constexpr int kFactor = F.zero != 0 ? -F.zero : 1, kGroups = F.groups_per_sub();
+  for (int64_t i = 0; i < k / 32 * kGroups; ++i) {
+    const int32_t sum = kGroups == 2 ? of_16[i] : of_16[2 * i] + of_16[2 * i + 1], begin = kFactor * sum;
+    std::memcpy(sums + 4 * i, &begin, 4);
+  }
+}
+// What the sum of group g of sub-block q begins with.
+template <class W, X16Format F>
+inline __attribute__((always_inline)) typename W::Ints x16_first_sum(const DotTokens& x, int t, int64_t q, int g) {
+  if constexpr (F.zero == 0) return W::zeros();
+  return W::broadcast4(x.sums + t * x.sums_bytes + 4 * (q * F.groups_per_sub() + g));
+}
+
+// total + the exact sum of a plain format's sub-block q with token t, scaled; d and m are its factors.
+template <class W, X16Format F>
+inline __attribute__((always_inline)) typename W::Floats x16_add_plain(typename W::Floats total, typename W::Ints sum,
+                                                                       const DotTokens& x, int t, int64_t k, int64_t q,
+                                                                       typename W::Floats d, typename W::Floats m) {
+  const auto scale = W::broadcast(x.rows + t * x.row_bytes + k + 4 * q);
+  total = W::fma(W::floats(sum), W::mul(d, scale), total);
+  if constexpr (F.min) {
+    const auto codes = W::floats(W::broadcast4(x.sums + t * x.sums_bytes + 4 * q));
+    total = W::fma(W::mul(codes, scale), m, total);
+  }
+  return total;
+}
+// total + the exact sum of a grouped format's block b with token t, `low` of its minima, scaled.
+template <class W, X16Format F>
+inline __attribute__((always_inline)) typename W::Floats x16_add_block(typename W::Floats total, typename W::Ints sum,
+                                                                       typename W::Ints low, const DotTokens& x, int t,
+                                                                       int64_t k, int64_t b, typename W::Floats d,
+                                                                       typename W::Floats m) {
+  auto of_block = W::mul(W::floats(sum), d);
+  if constexpr (F.min) of_block = W::fnma(W::floats(low), m, of_block);
+  return W::fma(of_block, W::broadcast(x.rows + t * x.row_bytes + k + 32 * b), total);
+}
+// Factors of minima and addends of a head, of the rows from `row` on.
+template <class W, X16Format F>
+inline __attribute__((always_inline)) typename W::Floats x16_m(const std::byte* head, int row) {
+  if constexpr (F.min) return W::halves(head + 32 + 2 * row);
+  return W::float_zeros();
+}
+
 // Dots::in_order: a byte a code and one sum a sub-block. (Other formats gain less than they lose: docs/kernels.md.)
 template <class W, X16Format F>
 constexpr bool x16_in_order = W::kLanes == 16 && F.low_bits == 8;
@@ -186,16 +236,8 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
 #pragma GCC unroll 2
           for (int g = 0; g < kGroups; ++g) {
             Ints sum[kTokens];
-            int codes[kTokens] = {};  // the sum of the group's, where it is used
 #pragma GCC unroll 8
-            for (int t = 0; t < kTokens; ++t) {
-              if constexpr (F.zero != 0 || (F.min && F.group == 0)) {
-                int16_t sums[2];
-                std::memcpy(sums, token[t] + k + k / 8 + 4 * q, sizeof sums);
-                codes[t] = kGroups == 2 ? sums[g] : sums[0] + sums[1];
-              }
-              sum[t] = F.zero != 0 ? W::set(-F.zero * codes[t]) : W::zeros();
-            }
+            for (int t = 0; t < kTokens; ++t) sum[t] = x16_first_sum<W, F>(x, t, q, g);
 #pragma GCC unroll 8
             for (int u = g * kUnits; u < (g + 1) * kUnits; ++u) {
               if (p == 0) ahead.ask(u);
@@ -210,15 +252,10 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
 #pragma GCC unroll 8
               for (int t = 0; t < kTokens; ++t) whole[n][t][p] = W::add32(whole[n][t][p], W::mul32(sum[t], scale));
             } else {
-              const Floats d = W::halves(head + 2 * row);
+              const Floats d = W::halves(head + 2 * row), m = x16_m<W, F>(head, row);
 #pragma GCC unroll 8
               for (int t = 0; t < kTokens; ++t) {
-                const Floats scale = W::broadcast(token[t] + k + 4 * q);
-                total[n][t][p] = W::fma(W::floats(sum[t]), W::mul(d, scale), total[n][t][p]);
-                if constexpr (F.min) {
-                  const Floats low = W::mul(W::floats(W::set(codes[t])), scale);
-                  total[n][t][p] = W::fma(low, W::halves(head + 32 + 2 * row), total[n][t][p]);
-                }
+                total[n][t][p] = x16_add_plain<W, F>(total[n][t][p], sum[t], x, t, k, q, d, m);
               }
             }
           }
@@ -238,20 +275,17 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
         for (int p = 0; p < kParts; ++p) {
           const int row = p * W::kLanes;
           Ints low[kTokens];
+          for (int t = 0; t < kTokens; ++t) low[t] = W::zeros();
           if constexpr (F.min) {
-            for (int t = 0; t < kTokens; ++t) low[t] = W::zeros();
             for (int i = 0; i < F.min_pairs(); ++i) {
               const Ints pair = x16_min_pair<W, F>(block, row, i);
 #pragma GCC unroll 8
               for (int t = 0; t < kTokens; ++t) low[t] = W::dot16(low[t], pair, W::broadcast4(sums[t] + 4 * i));
             }
           }
-          const Floats d = W::halves(head + 2 * row);
+          const Floats d = W::halves(head + 2 * row), m = x16_m<W, F>(head, row);
           for (int t = 0; t < kTokens; ++t) {
-            const Floats scale = W::broadcast(token[t] + k + 32 * b);
-            Floats of_block = W::mul(W::floats(whole[n][t][p]), d);
-            if constexpr (F.min) of_block = W::fnma(W::floats(low[t]), W::halves(head + 32 + 2 * row), of_block);
-            total[n][t][p] = W::fma(of_block, scale, total[n][t][p]);
+            total[n][t][p] = x16_add_block<W, F>(total[n][t][p], whole[n][t][p], low[t], x, t, k, b, d, m);
           }
         }
       }
