@@ -191,10 +191,6 @@ inline __attribute__((always_inline)) typename W::Floats x16_m(const std::byte* 
   return W::float_zeros();
 }
 
-// Dots::in_order: a byte a code and one sum a sub-block. (Other formats gain less than they lose: docs/kernels.md.)
-template <class W, X16Format F>
-constexpr bool x16_in_order = W::kLanes == 16 && F.low_bits == 8;
-
 // kPanels panels, panel_bytes apart, times kTokens tokens: out[panel][token][16].
 template <class W, X16Format F, int kTokens, int kPanels>
 inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte* panels, int64_t panel_bytes,
@@ -213,10 +209,9 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
       for (int p = 0; p < kParts; ++p) total[n][t][p] = W::float_zeros();
     }
   }
-  if constexpr (kTokens == 1 && kPanels == 1 && x16_in_order<W, F>) {
-    if (x.in_order) read_in_order(panels, count * F.head_bytes());
-  }
+  if (kPanels == 1 && x.in_order) read_in_order(panels, count * F.head_bytes());
   for (int64_t b = 0; b < count; ++b) {
+    if (kPanels == 1 && x.in_order) read_in_order(block_of(0, b), F.scale_bytes());
     Ints whole[kPanels][kTokens][kParts];  // grouped: sums over the block
     for (int n = 0; n < kPanels; ++n) {
       for (int t = 0; t < kTokens; ++t) {

@@ -32,27 +32,39 @@ struct Scratch {
   std::byte* tokens;  // a chunk of them, as ArrangeFn or Bf16Tiles::round makes them
 };
 
-// 1 to 16 rows of one weight, ready to be multiplied.
-struct Panel {
-  const std::byte* data = nullptr;
-  const Dots* dots = nullptr;
-  int64_t bytes = 0;  // to the next panel, block formats
-};
+// The panels of one weight, ready to be multiplied one by one. Quantized weights that meet f32 tokens become f32 rows
+// in `scratch` first. No graph of ours does that at this level: it is here so that every launch that check accepts
+// runs.
+class Panels {
+ public:
+  Panels(const TensorView& w, const Dots* x16, std::byte* scratch)
+      : w_(w),
+        dots_(x16 != nullptr ? x16 : float_dots(w.dtype)),
+        bytes_(kPanelRows * row_bytes(w.dtype, w.last())),
+        scratch_(scratch) {
+    if (dots_ == nullptr) dots_ = float_dots(DType::kF32), dequantized_ = true;
+  }
 
-// Quantized weights that meet f32 tokens become f32 rows in `scratch` first. No graph of ours does that at this level:
-// it is here so that every launch that check accepts runs.
-Panel open_panel(const TensorView& w, int64_t panel, const Dots* x16, std::byte* scratch) {
-  const int64_t k = w.last(), first = panel * kPanelRows;
-  if (x16 != nullptr) {
-    const int64_t bytes = x16_panel_bytes(w.dtype, k);
-    return {w.data + panel * bytes, x16, bytes};
+  const Dots& dots() const { return *dots_; }
+  int64_t bytes() const { return bytes_; }  // of a panel
+  int64_t rows(int64_t panel) const { return std::min(kPanelRows, w_.dim(0) - panel * kPanelRows); }
+  // Until the next one is asked for.
+  const std::byte* data(int64_t panel) const {
+    if (!dequantized_) return w_.data + panel * bytes_;
+    for (int64_t r = 0; r < rows(panel); ++r) {
+      dequantize_row(w_.dtype, w_.layout, w_.data, panel * kPanelRows + r, w_.last(),
+                     reinterpret_cast<float*>(scratch_) + r * w_.last());
+    }
+    return scratch_;
   }
-  if (const Dots* dots = float_dots(w.dtype)) return {w.data + first * row_bytes(w.dtype, k), dots};
-  for (int64_t r = 0; r < std::min(kPanelRows, w.dim(0) - first); ++r) {
-    dequantize_row(w.dtype, w.layout, w.data, first + r, k, reinterpret_cast<float*>(scratch) + r * k);
-  }
-  return {scratch, float_dots(DType::kF32)};
-}
+
+ private:
+  const TensorView& w_;
+  const Dots* dots_;
+  int64_t bytes_;
+  std::byte* scratch_;
+  bool dequantized_ = false;
+};
 
 // Few tokens wait for memory. In one step or one ManyFn, which goes through the panel once, their product asks for
 // bytes as far ahead of itself as keeps memory busy; in several steps, they share the next panel, which the first then
@@ -60,52 +72,64 @@ Panel open_panel(const TensorView& w, int64_t panel, const Dots* x16, std::byte*
 constexpr int64_t kMostAhead = 32;  // tokens
 // Intel's cores, measured on a Granite Rapids; of one token, kSidePanels panels side by side, each nearer still.
 constexpr int64_t kAheadOnIntel = 5120, kSideAhead = 2560;
-// Others, measured on AMD's Zen 4; products that may leave it to the processor (Dots::in_order) ask for what is near.
+// Others, measured on AMD's Zen 4. One token's product that reads in order leaves what is far to the processor.
 constexpr int64_t kAhead = 8192, kAheadInOrder = 1024;
 // Of a ManyFn.
 constexpr int64_t kManyAhead = 32768;
 bool is_intel() { return __builtin_cpu_is("intel") != 0; }
 
-// x as the only step of a panel reads it.
-DotTokens asking(const DotTokens& x, const Dots& dots, int64_t tokens) {
-  DotTokens asks = x;
-  asks.in_order = !is_intel() && tokens == 1 && dots.in_order;
-  asks.ahead = is_intel() ? kAheadOnIntel : asks.in_order ? kAheadInOrder : kAhead;
-  return asks;
-}
 constexpr int64_t kMany = 8;  // tokens for which what ManyFn makes ready pays
 
-// Tokens of the next step when `left` are left.
-int64_t step_of(const Dots& dots, int64_t left) {
-  return left >= 8 && dots.eight != nullptr ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-}
+// A chunk of tokens times panels of one weight. In what steps tokens go does not change their bits.
+class Steps {
+ public:
+  Steps(const Panels& panels, int64_t k, const DotTokens& x, int64_t tokens)
+      : dots_(panels.dots()), k_(k), panel_bytes_(panels.bytes()), tokens_(tokens), x_(x) {
+    if (tokens != size_of(tokens) || (dots_.many != nullptr && tokens >= kMany)) return;
+    only_ = dot_of(tokens);
+    x_.in_order = !is_intel() && tokens == 1 && dots_.in_order;
+    x_.ahead = is_intel() ? kAheadOnIntel : x_.in_order ? kAheadInOrder : kAhead;
+  }
 
-// A chunk of tokens times one panel. In what steps does not change their bits.
-void multiply(const Panel& panel, int64_t rows, int64_t k, const DotTokens& x, int64_t tokens, float* out) {
-  const Dots& dots = *panel.dots;
-  int64_t t = 0;
-  if (dots.many != nullptr && tokens >= kMany) {
-    t = tokens / 4 * 4;
-    DotTokens part = x;
-    if (tokens <= kMostAhead) part.ahead = kManyAhead;
-    dots.many(panel.data, k, part, t, out);
-  }
-  const bool many = t > 0 || tokens > kMostAhead;
-  int64_t steps = 0;
-  for (int64_t left = tokens - t; left > 0; left -= step_of(dots, left)) ++steps;
-  const auto share = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(steps, 1))));
-  for (int64_t left_steps = steps; t < tokens; --left_steps) {
-    const int64_t step = step_of(dots, tokens - t);
-    const DotFn dot = step == 8 ? dots.eight : step == 4 ? dots.four : step == 2 ? dots.two : dots.one;
-    DotTokens part = x.from(t);
-    if (!many && steps == 1) part = asking(part, dots, step);
-    if (!many && steps > 1 && left_steps <= share) {
-      part.ahead = panel.bytes, part.ahead_mask = share - 1, part.ahead_turn = left_steps - 1;
+  void run(const std::byte* panel, int64_t rows, float* out) const {
+    // The work between two panels of one token interrupts the stream of their lines.
+    if (only_ != nullptr) return only_(panel, rows, k_, x_, out);
+    int64_t t = 0;
+    if (dots_.many != nullptr && tokens_ >= kMany) {
+      t = tokens_ / 4 * 4;
+      DotTokens part = x_;
+      if (tokens_ <= kMostAhead) part.ahead = kManyAhead;
+      dots_.many(panel, k_, part, t, out);
     }
-    dot(panel.data, rows, k, part, out + kPanelRows * t);
-    t += step;
+    const bool many = t > 0 || tokens_ > kMostAhead;
+    int64_t steps = 0;
+    for (int64_t left = tokens_ - t; left > 0; left -= size_of(left)) ++steps;
+    const auto share = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(steps, 1))));
+    for (; t < tokens_; --steps) {
+      const int64_t size = size_of(tokens_ - t);
+      DotTokens part = x_.from(t);
+      if (!many && steps <= share) {
+        part.ahead = panel_bytes_, part.ahead_mask = share - 1, part.ahead_turn = steps - 1;
+      }
+      dot_of(size)(panel, rows, k_, part, out + kPanelRows * t);
+      t += size;
+    }
   }
-}
+
+ private:
+  // Tokens of the next step when `left` are left.
+  int64_t size_of(int64_t left) const {
+    return left >= 8 && dots_.eight != nullptr ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+  }
+  DotFn dot_of(int64_t size) const {
+    return size == 8 ? dots_.eight : size == 4 ? dots_.four : size == 2 ? dots_.two : dots_.one;
+  }
+
+  const Dots& dots_;
+  const int64_t k_, panel_bytes_, tokens_;
+  DotTokens x_;
+  DotFn only_ = nullptr;  // of a single step
+};
 
 // Finish::write. kStreamed: past the caches, out aligned to 32. Panels side by side are one piece of an output's row.
 template <bool kBias, bool kResidual, bool kStreamed>
@@ -397,17 +421,16 @@ void LinearShare::multiply_rounded(const Part& part, const Tokens& of) const {
       const Tokens now = {of.first + t, std::min(kBf16Tokens, of.count - t)};
       for (size_t j = 0; j < (gated_ ? 2 : 1); ++j) {
         const TensorView& w = weight(part.weight + j);
-        const auto rows_left = [&](int64_t panel) { return w.dim(0) - panel * kPanelRows; };
         if (is_rounded(w)) {
-          bf16_->multiply(w.data + i * kPanelRows * row_bytes(w.dtype, k_), std::min(n * kPanelRows, rows_left(i)), k_,
-                          scratch_.tokens, of.count, t, scratch_.sums[j]);
+          bf16_->multiply(w.data + i * kPanelRows * row_bytes(w.dtype, k_),
+                          std::min(n * kPanelRows, w.dim(0) - i * kPanelRows), k_, scratch_.tokens, of.count, t,
+                          scratch_.sums[j]);
           continue;
         }
-        const DotTokens rows_of_x = {x_.row<std::byte>(now.first), x_.row_bytes};
+        const Panels panels(w, nullptr, scratch_.panel);
+        const Steps steps(panels, k_, {x_.row<std::byte>(now.first), x_.row_bytes}, now.count);
         for (int64_t m = 0; m < n; ++m) {
-          const Panel panel = open_panel(w, i + m, nullptr, scratch_.panel);
-          multiply(panel, std::min(kPanelRows, rows_left(i + m)), k_, rows_of_x, now.count,
-                   scratch_.sums[j] + m * kBf16Tokens * kPanelRows);
+          steps.run(panels.data(i + m), panels.rows(i + m), scratch_.sums[j] + m * kBf16Tokens * kPanelRows);
         }
       }
       const int64_t distance = kBf16Tokens * kPanelRows;
@@ -436,18 +459,12 @@ void LinearShare::multiply_chunk(const Part& part, int64_t first) const {
       up_dots == dots ? rows_of_x : with_sums(up_dots, of, scratch_.panel + kLinearChunk * k_ / 4);
   const auto has_side = [](const Dots* d) { return d != nullptr && d->side != nullptr; };
   const bool side = of.count == 1 && is_intel() && has_side(dots) && (!gated_ || has_side(up_dots));
-  // Panels [i, i + n) of one weight.
-  const auto multiply_panels = [&](const TensorView& panels, const Dots* by, const DotTokens& tokens, int64_t i,
-                                   int64_t n, float* sums) {
-    const int64_t bytes = x16_panel_bytes(panels.dtype, k_);
-    if (n == kSidePanels) {
-      DotTokens one = tokens;
-      one.ahead = kSideAhead;
-      one.skip_from = bytes, one.skip = (kSidePanels - 1) * bytes;
-      return by->side(panels.data + i * bytes, bytes, k_, one, sums);
-    }
-    const int64_t rows = std::min(kPanelRows, panels.dim(0) - i * kPanelRows);
-    multiply(open_panel(panels, i, by, scratch_.panel), rows, k_, tokens, of.count, sums);
+  const Panels panels(w, dots, scratch_.panel), up_panels(up, up_dots, scratch_.panel);
+  const Steps steps(panels, k_, rows_of_x, of.count), up_steps(up_panels, k_, rows_of_up, of.count);
+  const auto side_by_side = [&](const Panels& some, DotTokens token, int64_t i, float* sums) {
+    token.ahead = kSideAhead;
+    token.skip_from = some.bytes(), token.skip = (kSidePanels - 1) * some.bytes();
+    some.dots().side(some.data(i), some.bytes(), k_, token, sums);
   };
   // Outputs are made for as many panels as there is room for: lines that are not in the cache, one after another,
   // interrupt the stream of weights more than all at once.
@@ -455,9 +472,16 @@ void LinearShare::multiply_chunk(const Part& part, int64_t first) const {
   for (int64_t begin = part.begin, end; begin < part.end; begin = end) {
     end = std::min(part.end, begin + kLinearChunk / of.count);
     for (int64_t i = begin, n; i < end; i += n) {
+      float* const sums = scratch_.sums[0] + (i - begin) * distance;
+      float* const up_sums = scratch_.sums[1] + (i - begin) * distance;
       n = side && i + kSidePanels <= end ? kSidePanels : 1;
-      multiply_panels(w, dots, rows_of_x, i, n, scratch_.sums[0] + (i - begin) * distance);
-      if (gated_) multiply_panels(up, up_dots, rows_of_up, i, n, scratch_.sums[1] + (i - begin) * distance);
+      if (n == kSidePanels) {
+        side_by_side(panels, rows_of_x, i, sums);
+        if (gated_) side_by_side(up_panels, rows_of_up, i, up_sums);
+      } else {
+        steps.run(panels.data(i), panels.rows(i), sums);
+        if (gated_) up_steps.run(up_panels.data(i), up_panels.rows(i), up_sums);
+      }
     }
     finish(part, begin, end - begin, of, {scratch_.sums[0], distance}, {scratch_.sums[1], distance}, false);
   }

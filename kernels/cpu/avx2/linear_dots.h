@@ -25,7 +25,7 @@ struct DotTokens {
   // A sub-block's part that begins this far behind a panel's begin or further is asked for `skip` further on: behind
   // panels side by side.
   int64_t skip_from = 0, skip = 0;
-  // The product loads a panel's heads before it uses them (read_in_order).
+  // The product loads a panel's heads and a block's scales before it uses them (read_in_order).
   bool in_order = false;
 
   DotTokens from(int64_t token) const {
@@ -126,14 +126,12 @@ struct Tiles {
 };
 struct Dots {
   DType dtype;
-  DotFn one, two, four;   // tokens
-  DotFn eight = nullptr;  // null: the level has none
-  SideFn side = nullptr;  // null: the level has none
-  ManyFn many = nullptr;  // null: the level has none
-  SumsFn sums = nullptr;  // null: the products do not read DotTokens::sums
-  // One token's product reads lines in order (DotTokens::in_order) and does little with each, so that processors which
-  // follow a stream of lines keep up with it by themselves.
-  bool in_order = false;
+  DotFn one, two, four;    // tokens
+  DotFn eight = nullptr;   // null: the level has none
+  SideFn side = nullptr;   // null: the level has none
+  ManyFn many = nullptr;   // null: the level has none
+  SumsFn sums = nullptr;   // null: the products do not read DotTokens::sums
+  bool in_order = false;   // the product of one token heeds DotTokens::in_order
   Tiles exact = {};        // the bits of the others
   Tiles requantized = {};  // faster and less exact (kernels/cpu/x16_requantized.h)
 };
