@@ -699,18 +699,29 @@ class Shutdown(unittest.TestCase):
 
     def test_draining_servers_say_so(self):
         server = Server(PLAN, "-t", 1)
-        keep = http.client.HTTPConnection("127.0.0.1", server.port)
-        keep.request("POST", "/v1/completions", json.dumps(greedy("And", 300, ignore_eos=True)), {"Content-Type": "application/json"})
-        half = socket.create_connection(("127.0.0.1", server.port))
+        address = ("127.0.0.1", server.port)
+        half = socket.create_connection(address)
         half.sendall(b"GET /health HTTP/1.1\r\n")
-        time.sleep(0.1)
+        # Enough to be at work until the server has been asked.
+        keep = [http.client.HTTPConnection(*address) for _ in range(8)]
+        for connection in keep:
+            connection.request("POST", "/v1/completions", json.dumps(greedy("And", 1500, ignore_eos=True, stream=True)),
+                               {"Content-Type": "application/json"})
+        answers = [connection.getresponse() for connection in keep]
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.1)
+        for _ in range(1000):
+            try:
+                socket.create_connection(address).close()
+            except ConnectionRefusedError:
+                break
+            time.sleep(0.002)
         half.sendall(b"Host: localhost\r\n\r\n")
         self.assertTrue(half.recv(1000).startswith(b"HTTP/1.1 503 "))
-        self.assertEqual(keep.getresponse().status, 200)
-        half.close()
-        keep.close()
+        for answer in answers:
+            self.assertEqual(answer.status, 200)
+            self.assertTrue(answer.read().endswith(b"data: [DONE]\n\n"))
+        for connection in (half, *keep):
+            connection.close()
         server.stop()
 
 
