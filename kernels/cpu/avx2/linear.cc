@@ -453,12 +453,12 @@ void LinearShare::multiply_chunk(const Part& part, int64_t first) const {
   const Tokens of = {first, std::min(kLinearChunk, x_.dim(0) - first)};
   const TensorView &w = weight(part.weight), &up = weight(gated_ ? 1 : part.weight);
   const Dots* const dots = q8_ ? x16_(w.dtype) : nullptr;
-  const Dots* const up_dots = q8_ && gated_ ? x16_(up.dtype) : nullptr;
+  const Dots* const up_dots = q8_ ? x16_(up.dtype) : nullptr;
   const DotTokens rows_of_x = with_sums(dots, of, scratch_.panel);
   const DotTokens rows_of_up =
       up_dots == dots ? rows_of_x : with_sums(up_dots, of, scratch_.panel + kLinearChunk * k_ / 4);
   const auto has_side = [](const Dots* d) { return d != nullptr && d->side != nullptr; };
-  const bool side = of.count == 1 && is_intel() && has_side(dots) && (!gated_ || has_side(up_dots));
+  const bool side = of.count == 1 && is_intel() && has_side(dots) && has_side(up_dots);
   const Panels panels(w, dots, scratch_.panel), up_panels(up, up_dots, scratch_.panel);
   const Steps steps(panels, k_, rows_of_x, of.count), up_steps(up_panels, k_, rows_of_up, of.count);
   const auto side_by_side = [&](const Panels& some, DotTokens token, int64_t i, float* sums) {
