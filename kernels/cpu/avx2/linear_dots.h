@@ -25,7 +25,7 @@ struct DotTokens {
   // A sub-block's part that begins this far behind a panel's begin or further is asked for `skip` further on: behind
   // panels side by side.
   int64_t skip_from = 0, skip = 0;
-  // The product loads a panel's heads and a block's scales before it uses them (read_in_order).
+  // The product loads a panel's heads and a block's scales before it uses them, where Dots::in_order.
   bool in_order = false;
 
   DotTokens from(int64_t token) const {
@@ -35,16 +35,6 @@ struct DotTokens {
     return part;
   }
 };
-
-// Loads a word of each line of [p, p + bytes): so a product meets all lines of its weights in ascending order, which
-// the processor's own prefetcher follows, and what it uses later or again comes from the L1 cache.
-inline __attribute__((always_inline)) void read_in_order(const std::byte* p, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) {
-    int32_t word;
-    // A load whose value nobody wants: the compiler would leave it out.
-    asm volatile("mov %1, %0" : "=r"(word) : "m"(*reinterpret_cast<const int32_t*>(p + i)));
-  }
-}
 
 // Sub-block q's part of the bytes x.ahead after a panel: its product asks for them, as far as the L2 cache, a few with
 // each of its eight units. (All at a sub-block's begin they delay each other and what follows: docs/kernels.md.) All
