@@ -26,15 +26,14 @@ inline constexpr int64_t kAttentionStep = 4 * kKvPageSize;
 inline constexpr int64_t kAttentionRowsAtOnce = 4;  // query rows whose products share a loaded key or value
 
 // One thread's scratch: queries and sums [kAttentionQueries, row] each, one page of keys by column or of values as f32
-// [kKvPageSize, row] (of i8 a step of values), one page of keys by column as the cache holds them (at most two bytes an
-// element; i8 with its scales), weights [kAttentionQueries, kAttentionStep], one vector of 8 a query, and for i8, for
-// each group of kKvGroup elements: weights of kAttentionRowsAtOnce queries as 16 bits, the scales of a step's values
-// (behind 3 more rows) as they are and in units, their unit, and one of each of those queries.
+// [kKvPageSize, row], one page of f16 keys by column, weights [kAttentionQueries, kAttentionStep], one vector of 8 a
+// query, and for i8, for each group of kKvGroup elements: weights of kAttentionRowsAtOnce queries as 16 bits, the
+// scales of a step's values in units, their unit, and one of each of those queries.
 constexpr int64_t attention_scratch_bytes(int64_t head_dim) {
   const int64_t groups = (head_dim + kKvGroup - 1) / kKvGroup;
   return 4 * ((2 * kAttentionQueries + kKvPageSize + kKvPageSize / 2) * attention_row(head_dim) +
-              kAttentionQueries * (kAttentionStep + 8) + 3 * kAttentionStep +
-              groups * ((kAttentionRowsAtOnce / 2 + 2) * kAttentionStep + 1 + kAttentionRowsAtOnce));
+              kAttentionQueries * (kAttentionStep + 8) +
+              groups * ((kAttentionRowsAtOnce / 2 + 1) * kAttentionStep + 1 + kAttentionRowsAtOnce));
 }
 
 // Level amx with f16: what one unit of work is, in groups of 16 query rows, and its longest head. Longer ones are

@@ -35,32 +35,39 @@ void store_group(const float* values, int64_t size, int8_t* bytes, float* scale)
 
 }  // namespace
 
-void kv_store_row(DType dtype, const float* values, int64_t head_dim, std::byte* row) {
+void kv_store(DType dtype, const float* values, int64_t head_dim, KvPart part, std::byte* plane, int64_t place) {
+  std::byte* const row = plane + place * kv_row_bytes(dtype, head_dim);
   if (dtype == DType::kF32) {
     std::memcpy(row, values, static_cast<size_t>(4 * head_dim));
   } else if (dtype == DType::kF16) {
     auto* half = reinterpret_cast<uint16_t*>(row);
     for (int64_t i = 0; i < head_dim; ++i) half[i] = f32_to_f16(values[i]);
   } else {
-    auto* bytes = reinterpret_cast<int8_t*>(row);
-    auto* scales = reinterpret_cast<float*>(row + kv_scales_offset(head_dim));
-    for (int64_t i = 0; i < head_dim; i += kKvGroup) {
-      store_group(values + i, std::min(kKvGroup, head_dim - i), bytes + i, scales + i / kKvGroup);
+    for (int64_t d = 0; d < kv_scales_offset(head_dim); d += kKvGroup) {
+      int8_t codes[kKvGroup] = {};
+      float scale;
+      store_group(values + d, std::min(kKvGroup, head_dim - d), codes, &scale);
+      std::memcpy(plane + kv_scale_offset(head_dim, place, d / kKvGroup), &scale, 4);
+      for (int64_t i = 0; i < std::min(kKvGroup, kv_scales_offset(head_dim) - d); ++i) {
+        plane[kv_code_offset(part, head_dim, place, d + i)] = static_cast<std::byte>(codes[i]);
+      }
     }
-    for (int64_t i = head_dim; i < kv_scales_offset(head_dim); ++i) bytes[i] = 0;
   }
 }
 
-void kv_load_row(DType dtype, const std::byte* row, int64_t head_dim, float* values) {
+void kv_load(DType dtype, const std::byte* plane, KvPart part, int64_t place, int64_t head_dim, float* values) {
+  const std::byte* const row = plane + place * kv_row_bytes(dtype, head_dim);
   if (dtype == DType::kF32) {
     std::memcpy(values, row, static_cast<size_t>(4 * head_dim));
   } else if (dtype == DType::kF16) {
     const auto* half = reinterpret_cast<const uint16_t*>(row);
     for (int64_t i = 0; i < head_dim; ++i) values[i] = f16_to_f32(half[i]);
   } else {
-    const auto* bytes = reinterpret_cast<const int8_t*>(row);
-    const auto* scales = reinterpret_cast<const float*>(row + kv_scales_offset(head_dim));
-    for (int64_t i = 0; i < head_dim; ++i) values[i] = scales[i / kKvGroup] * bytes[i];
+    for (int64_t d = 0; d < head_dim; ++d) {
+      float scale;
+      std::memcpy(&scale, plane + kv_scale_offset(head_dim, place, d / kKvGroup), 4);
+      values[d] = scale * static_cast<float>(static_cast<int8_t>(plane[kv_code_offset(part, head_dim, place, d)]));
+    }
   }
 }
 

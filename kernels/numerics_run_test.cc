@@ -59,7 +59,9 @@ std::vector<float> read(const TensorType& type, std::span<const std::byte> dense
     const std::byte* row = dense.data() + r * bytes;
     float* out = values.data() + r * size;
     if (type.rank == 4) {
-      kv_load_row(type.dtype, row, size, out);
+      const int64_t plane = r / kKvPageSize, kv_heads = type.dim(1).value / 2;
+      const KvPart part = plane / kv_heads % 2 == 0 ? KvPart::kKeys : KvPart::kValues;
+      kv_load(type.dtype, dense.data() + plane * kKvPageSize * bytes, part, r % kKvPageSize, size, out);
     } else if (is_q8a(type.dtype)) {
       q8a_dequantize_row(row, size, out);
     } else {

@@ -38,7 +38,9 @@ void attention(benchmark::State& state) {
   std::vector<float> row(static_cast<size_t>(head_dim));
   for (int64_t r = 0; r < pages * 2 * kv_heads * kKvPageSize; ++r) {
     for (float& v : row) v = normal(random);
-    kv_store_row(dtype, row.data(), head_dim, kv.get() + r * bytes);
+    const int64_t plane = r / kKvPageSize;
+    const KvPart part = plane / kv_heads % 2 == 0 ? KvPart::kKeys : KvPart::kValues;
+    kv_store(dtype, row.data(), head_dim, part, kv.get() + plane * kKvPageSize * bytes, r % kKvPageSize);
   }
   for (int64_t i = 0; i < tokens * width; ++i) reinterpret_cast<float*>(q.get())[i] = normal(random);
   std::vector<int32_t> positions, sequences(static_cast<size_t>(tokens), 0), table;

@@ -48,8 +48,7 @@ class Block {
         bytes_(kv_row_bytes(kv_.dtype, head_dim_)),
         groups_((head_dim_ + kKvGroup - 1) / kKvGroup),
         codes_(kv_.dtype == DType::kI8),
-        // Of i8 a group's registers must lie in the row.
-        direct_(head_dim_ == row_ && (!codes_ || head_dim_ % kKvGroup == 0)),
+        direct_(head_dim_ == row_),
         scale_(static_cast<float>(call.attrs.f64("scale") * std::numbers::log2e)),
         queries_(reinterpret_cast<float*>(call.scratch.data())),
         sums_(queries_ + kAttentionQueries * row_),
@@ -57,9 +56,7 @@ class Block {
         columns_(page_ + kKvPageSize * row_),
         weights_(columns_ + kKvPageSize / 2 * row_),
         weight_codes_(reinterpret_cast<int16_t*>(weights_ + kAttentionQueries * kAttentionStep)),
-        value_scales_(weights_ + kAttentionQueries * kAttentionStep +
-                      (groups_ * kAttentionRowsAtOnce / 2 + 3) * kAttentionStep),
-        scale_units_(value_scales_ + groups_ * kAttentionStep),
+        scale_units_(weights_ + (kAttentionQueries + groups_ * kAttentionRowsAtOnce / 2) * kAttentionStep),
         totals_(scale_units_ + groups_ * kAttentionStep),
         units_(totals_ + 8 * kAttentionQueries),
         row_units_(units_ + groups_) {}
@@ -83,17 +80,14 @@ class Block {
   }
 
   // Works through the pages and writes the outputs; the block is empty afterwards. Its rows are those of `heads` kv
-  // heads from kv_head on, the same tokens' for each. Each step goes through the heads one by one: their planes lie
-  // side by side, and memory delivers what lies together sooner.
+  // heads from kv_head on, the same tokens' for each. Their planes lie side by side in a page, and memory delivers what
+  // lies together sooner: a step takes its keys page by page through all heads, and asks for all planes in that order.
   void run(const int32_t* pages, int64_t kv_head, int64_t heads) {
-    const int64_t first = *std::min_element(first_, first_ + size_), last = *std::max_element(last_, last_ + size_);
-    for (int64_t step = first / kAttentionStep * kAttentionStep; step <= last; step += kAttentionStep) {
-      for (int64_t i = 0; i < heads; ++i) {
-        const int64_t head = kv_head + i;
-        const bool more = i + 1 < heads;  // else the next keys are the next step's
-        add_step(pages, head, more ? head + 1 : kv_head, more ? 0 : kAttentionStep / kKvPageSize, step, first, last,
-                 {i * size_ / heads, (i + 1) * size_ / heads});
-      }
+    const Heads of = {pages, kv_head, heads, *std::min_element(first_, first_ + size_),
+                      *std::max_element(last_, last_ + size_)};
+    for (int64_t step = of.first / kAttentionStep * kAttentionStep; step <= of.last; step += kAttentionStep) {
+      find_scores(of, step);
+      add_weighted(of, step);
     }
     for (int64_t n = 0; n < size_; ++n) write(n);
     size_ = 0;
@@ -120,59 +114,88 @@ class Block {
     for (; n < rows.end; ++n) work(std::integral_constant<int, 1>(), n);
   }
 
-  // Adds what the rows of one head see of a step. Planes `next` of the pages `further` on come next.
-  void add_step(const int32_t* pages, int64_t head, int64_t next, int64_t further, int64_t step, int64_t first,
-                int64_t last, Rows rows_of) {
-    const int64_t bytes = kKvPageSize * bytes_, values = kv_.dim(1) / 2 + head;
-    // Work on planes `index` of the step's pages asks for planes `asked` of the pages `ahead_by` on.
-    const auto for_pages = [&](int64_t index, int64_t asked, int64_t ahead_by, int64_t parts, auto work) {
-      const int64_t begin = std::max(step, first) / kKvPageSize;
-      const int64_t end = std::min(step + kAttentionStep - 1, last) / kKvPageSize + 1;
-      for (int64_t page = begin; page < end; ++page) {
-        const bool more = page + ahead_by <= last / kKvPageSize;
-        const std::byte* rows = plane(pages[page], index);
-        Prefetch ahead(more ? plane(pages[page + ahead_by], asked) : rows, more ? bytes : 0, parts);
-        const int64_t start = page * kKvPageSize;
-        work(rows, start, std::max<int64_t>(first - start, 0), std::min(last + 1 - start, kKvPageSize), ahead);
-        ahead.rest();
+  // The kv heads that a unit works on, and the positions that some row sees.
+  struct Heads {
+    const int32_t* pages;
+    int64_t kv_head, count, first, last;
+
+    // Pages of the step from position `step` on.
+    int64_t begin(int64_t step) const { return std::max(step, first) / kKvPageSize; }
+    int64_t end(int64_t step) const { return std::min(step + kAttentionStep - 1, last) / kKvPageSize + 1; }
+  };
+  Rows rows_of(const Heads& of, int64_t head) const { return {head * size_ / of.count, (head + 1) * size_ / of.count}; }
+
+  // Planes from `index` on of a step's pages, one for each head, in about so many parts for each. None behind the last.
+  Prefetch ahead_of(const Heads& of, int64_t step, int64_t index, int64_t parts) const {
+    Prefetch ahead(kv_.data, of.count * kKvPageSize * bytes_,
+                   std::max<int64_t>(1, parts * of.count * (of.end(step) - of.begin(step))));
+    for (int64_t page = of.begin(step); page < of.end(step); ++page) ahead.add_page(plane(of.pages[page], index));
+    return ahead;
+  }
+
+  // Scores of a step, page by page, and meanwhile asks for its values.
+  void find_scores(const Heads& of, int64_t step) {
+    const int64_t begin = of.begin(step), end = of.end(step), values = kv_.dim(1) / 2 + of.kv_head;
+    Prefetch ahead = ahead_of(of, step, values, 2 * rows_of(of, 0).groups());
+    int64_t done = 0;
+    for (int64_t page = begin; page < end; ++page) {
+      for (int64_t head = 0; head < of.count; ++head) {
+        const Rows rows = rows_of(of, head);
+        with_keys(plane(of.pages[page], of.kv_head + head), [&](const auto& keys) {
+          for_rows(rows, [&](auto count, int64_t n) {
+            // Others than the first would ask in vain.
+            if (n == rows.begin) {
+              multiply_keys<count, true>(n, keys, page * kKvPageSize, ahead);
+            } else {
+              multiply_keys<count, false>(n, keys, page * kKvPageSize, ahead);
+            }
+          });
+        });
+        ahead.keep_up(++done, (end - begin) * of.count);
       }
-    };
-    for_pages(head, values, 0, 2 * rows_of.groups(),
-              [&](const std::byte* rows, int64_t start, int64_t, int64_t, Prefetch& ahead) {
-                with_keys(rows, ahead, [&](const auto& keys) {
-                  for_rows(rows_of, [&](auto count, int64_t n) {
-                    // Others than the first would ask in vain.
-                    if (n == rows_of.begin) {
-                      multiply_keys<count, true>(n, keys, start, ahead);
-                    } else {
-                      multiply_keys<count, false>(n, keys, start, ahead);
-                    }
-                  });
-                });
-              });
-    if (codes_) return add_codes(pages, values, next, further, step, first, last, rows_of);
-    for_rows(rows_of, [&](auto count, int64_t n) { weigh<count>(n, step, nullptr); });
-    for_pages(values, next, further, (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes) * rows_of.groups(),
-              [&](const std::byte* rows, int64_t start, int64_t begin, int64_t end, Prefetch& ahead) {
-                with_values(rows, begin, end, [&](const auto& page) {
-                  for_rows(rows_of, [&](auto count, int64_t n) { accumulate<count>(n, page, start, ahead); });
-                });
-              });
+    }
+  }
+
+  // Weights and weighted values of a step, and meanwhile asks for the next step's keys.
+  void add_weighted(const Heads& of, int64_t step) {
+    const int64_t begin = of.begin(step), end = of.end(step);
+    if (codes_) {
+      // In weights a line for each page, the others between products.
+      Prefetch ahead = ahead_of(of, step + kAttentionStep, of.kv_head, kKvPageSize * bytes_ / Prefetch::kLine);
+      for (int64_t head = 0; head < of.count; ++head) {
+        add_codes(of, head, step, ahead);
+        ahead.keep_up(head + 1, of.count);
+      }
+      return;
+    }
+    for_rows({0, size_}, [&](auto count, int64_t n) { weigh<count>(n, step, nullptr); });
+    const int64_t parts = (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes) * rows_of(of, 0).groups();
+    Prefetch ahead = ahead_of(of, step + kAttentionStep, of.kv_head, parts);
+    int64_t done = 0;
+    for (int64_t page = begin; page < end; ++page) {
+      const int64_t start = page * kKvPageSize;
+      const int64_t from = std::max<int64_t>(of.first - start, 0), to = std::min(of.last + 1 - start, kKvPageSize);
+      for (int64_t head = 0; head < of.count; ++head) {
+        with_values(plane(of.pages[page], kv_.dim(1) / 2 + of.kv_head + head), from, to, [&](const auto& values) {
+          for_rows(rows_of(of, head), [&](auto count, int64_t n) { accumulate<count>(n, values, start, ahead); });
+        });
+        ahead.keep_up(++done, (end - begin) * of.count);
+      }
+    }
   }
 
   // Calls work(keys) with the keys of a page by column; those that no row sees may be anything.
   template <class F>
-  void with_keys(const std::byte* rows, Prefetch& ahead, F work) {
+  void with_keys(const std::byte* rows, F work) {
     if (kv_.dtype == DType::kF32) {
-      words_by_column(rows, bytes_, 0, head_dim_, page_, kKvPageSize, [] {});
+      words_by_column(rows, head_dim_, page_);
       work(FloatKeys{page_});
     } else if (kv_.dtype == DType::kF16) {
       auto* columns = reinterpret_cast<uint16_t*>(columns_);
       halves_by_column(rows, bytes_, head_dim_, columns);
       work(HalfKeys{columns});
     } else {
-      words_by_column(rows, bytes_, 0, bytes_ / 4, columns_, kKvPageSize, [&] { Prefetch::line(ahead.lines(1)); });
-      work(CodeKeys{columns_, columns_ + kv_scales_offset(head_dim_) / 4 * kKvPageSize});
+      work(CodeKeys{rows});
     }
   }
 
@@ -189,45 +212,23 @@ class Block {
     work(FloatValues{reinterpret_cast<const std::byte*>(page_), 4 * row_});
   }
 
-  // i8: adds the values of a step from plane `index` of its pages, and asks for planes `next` of the pages `further`
-  // on.
-  void add_codes(const int32_t* pages, int64_t index, int64_t next, int64_t further, int64_t step, int64_t first,
-                 int64_t last, Rows rows_of) {
-    const int64_t begin = std::max(step, first) / kKvPageSize * kKvPageSize - step;
-    const int64_t end = std::min(last + 1 - step, kAttentionStep);
-    const int64_t scales = kv_scales_offset(head_dim_) / 4;
-    StepValues values = {{}, begin / kKvPageSize, (end + kKvPageSize - 1) / kKvPageSize, direct_ ? bytes_ : row_};
-    Prefetch ahead[kAttentionStep / kKvPageSize] = {};
-    for (int64_t p = values.begin; p < values.end; ++p) {
-      const int64_t page = step / kKvPageSize + p, start = p * kKvPageSize, count = std::min(end - start, kKvPageSize);
-      const std::byte* rows = plane(pages[page], index);
-      words_by_column(rows, bytes_, scales, bytes_ / 4, value_scales_ - scales * kAttentionStep + start, kAttentionStep,
-                      [] {});
-      values.page[p] = rows;
-      if (!direct_) values.page[p] = pad(rows, count, start);
-      const bool more = page + further <= last / kKvPageSize;
-      ahead[p] = Prefetch(more ? plane(pages[page + further], next) : rows, more ? kKvPageSize * bytes_ : 0, 12);
+  // i8: weights and weighted values of one head's rows in a step.
+  void add_codes(const Heads& of, int64_t head, int64_t step, Prefetch& ahead) {
+    const int64_t first = step / kKvPageSize, index = kv_.dim(1) / 2 + of.kv_head + head;
+    step_values_ = {{}, of.begin(step) - first, of.end(step) - first};
+    for (int64_t p = step_values_.begin; p < step_values_.end; ++p) {
+      step_values_.plane[p] = plane(of.pages[first + p], index);
     }
     units_begin_ = units_end_ = 0;
-    for_rows(rows_of, [&](auto count, int64_t n) {
-      weigh<count>(n, step, ahead);
-      if (n == rows_of.begin) {
-        accumulate_codes<count, true>(n, values, step, ahead);
+    const Rows rows = rows_of(of, head);
+    for_rows(rows, [&](auto count, int64_t n) {
+      weigh<count>(n, step, &ahead);
+      if (n == rows.begin) {
+        accumulate_codes<count, true>(n, step, ahead);
       } else {
-        accumulate_codes<count, false>(n, values, step, ahead);
+        accumulate_codes<count, false>(n, step, ahead);
       }
     });
-    for (Prefetch& a : ahead) a.rest();
-  }
-
-  // A page's first `count` values in rows of row_ bytes, zeros behind their elements.
-  const std::byte* pad(const std::byte* rows, int64_t count, int64_t start) {
-    std::byte* const padded = reinterpret_cast<std::byte*>(page_) + start * row_;
-    for (int64_t j = 0; j < count; ++j) {
-      std::copy_n(rows + j * bytes_, head_dim_, padded + j * row_);
-      std::fill(padded + j * row_ + head_dim_, padded + (j + 1) * row_, std::byte{0});
-    }
-    return padded;
   }
 
   // The places of `size` from position `start` on which query row n sees.
@@ -255,8 +256,7 @@ class Block {
     float* scores = weights_ + n * kAttentionStep + start % kAttentionStep;
     for (int64_t j = 0; j < kKvPageSize; j += kWide) {
       if constexpr (kCodes) {
-        dot_key_codes<W, kRows, kVectors, kAsk>(query_codes(n), 2 * row_, head_dim_, keys.columns, keys.scales, j,
-                                                scores, ahead);
+        dot_key_codes<W, kRows, kVectors, kAsk>(query_codes(n), 2 * row_, head_dim_, keys.plane, j, scores, ahead);
       } else {
         ahead.next();
         dot_keys<W, kRows, kVectors>(queries_ + n * row_, row_, head_dim_, keys, j, scores);
@@ -267,7 +267,7 @@ class Block {
   // Turns the scores of a step into weights against the largest score so far; of i8, against the step's, and into
   // codes. In the pages that some of the rows see, places that a row does not see get weight 2^-100 from a score of
   // -infinity, whatever lies there, which its total loses beside the 1 of the largest, and the code 0. Of i8, asks for
-  // lines of ahead[page].
+  // what is ahead.
   template <int kRows>
   [[gnu::noinline]] void weigh(int64_t n, int64_t start, Prefetch* ahead) {
     const __m256 none = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
@@ -316,7 +316,7 @@ class Block {
             for (int64_t k = 0; k < 4; ++k) _mm256_store_ps(weights + j + 8 * k, w[k]);
             continue;
           }
-          ahead[j / kKvPageSize].next();
+          ahead->next();
           for (int64_t g = 0; g < groups_; ++g) {
             code_weights(w, scale_units_ + g * kAttentionStep + j,
                          weight_codes_ + (g * kAttentionRowsAtOnce + i) * kAttentionStep + j);
@@ -344,29 +344,36 @@ class Block {
   void find_units(int64_t begin, int64_t end) {
     if (begin == units_begin_ && end == units_end_) return;
     for (int64_t g = 0; g < groups_; ++g) {
-      units_[g] = unit_scales(value_scales_ + g * kAttentionStep, begin, end, scale_units_ + g * kAttentionStep);
+      units_[g] = unit_scales(step_values_, head_dim_, g, begin, end, scale_units_ + g * kAttentionStep);
     }
     units_begin_ = begin, units_end_ = end;
   }
 
   // A place that a row does not see has the weight 0: codes are finite, whatever they are.
   template <int kRows, bool kAsk>
-  [[gnu::noinline]] void accumulate_codes(int64_t n, StepValues values, int64_t step, Prefetch* ahead) {
+  [[gnu::noinline]] void accumulate_codes(int64_t n, int64_t step, Prefetch& ahead) {
     const auto [first, last] = pages_of(n, kRows, step);
     if (first >= last) return;
+    StepValues values = step_values_;
     values.begin = first / kKvPageSize, values.end = last / kKvPageSize;
     bool visible[kRows];
     for (int r = 0; r < kRows; ++r) {
       visible[r] = begin_of(n + r, step, kAttentionStep) < end_of(n + r, step, kAttentionStep);
     }
-    for (int64_t group = 0; group < row_; group += kKvGroup) {
-      const int64_t g = std::min(group, head_dim_ - 1) / kKvGroup;
+    for (int64_t g = 0; g < groups_; ++g) {
+      const int16_t* const codes = weight_codes_ + g * kAttentionRowsAtOnce * kAttentionStep;
       float units[kRows];
       for (int r = 0; r < kRows; ++r) units[r] = row_units_[g * kAttentionRowsAtOnce + r] * factor_[n + r];
-      for (int64_t d = group; d < std::min(row_, group + kKvGroup); d += 2 * W::kLanes) {
-        add_value_codes<W, kRows, kAsk>(values, ahead, d, row_ - d,
-                                        weight_codes_ + g * kAttentionRowsAtOnce * kAttentionStep, units,
-                                        correction_ + n, visible, sums_ + n * row_ + d, row_);
+      const auto add = [&](auto vectors, int64_t d) {
+        add_value_codes<W, kRows, vectors, kAsk>(values, ahead, head_dim_, d, codes, units, correction_ + n, visible,
+                                                 sums_ + n * row_ + d, row_);
+      };
+      const int64_t end = std::min(row_, (g + 1) * kKvGroup);
+      int64_t d = g * kKvGroup;
+      for (; d + 2 * W::kLanes <= end; d += 2 * W::kLanes) add(std::integral_constant<int, 2>(), d);
+      // row_ is a multiple of 16.
+      if constexpr (W::kLanes == 16) {
+        if (d < end) add(std::integral_constant<int, 1>(), d);
       }
     }
   }
@@ -434,7 +441,8 @@ class Block {
   float scale_;
   float *queries_, *sums_, *page_, *columns_, *weights_;  // scratch: kernels/attention.h
   int16_t* weight_codes_;
-  float *value_scales_, *scale_units_, *totals_, *units_, *row_units_;
+  float *scale_units_, *totals_, *units_, *row_units_;
+  StepValues step_values_ = {};
   int64_t units_begin_ = 0, units_end_ = 0;  // the places for which units_ and scale_units_ hold
   int64_t size_ = 0;                         // query rows in the block
   int64_t token_[kAttentionQueries], head_[kAttentionQueries], first_[kAttentionQueries], last_[kAttentionQueries];

@@ -36,7 +36,7 @@ struct HalfKeys {
   }
 };
 struct CodeKeys {
-  const float *columns, *scales;  // four bytes of a key a word; [groups, kKvPageSize]
+  const std::byte* plane;  // i8, as the cache holds it
 };
 
 // Values of a page: rows `bytes` apart. at<W>(row, d): elements d, d + 1, ... of a row.
@@ -97,39 +97,57 @@ inline __attribute__((always_inline)) void dot_keys(const float* queries, int64_
   }
 }
 
-// Asks for the lines of a plane that is wanted soon, a few at a time between the work on another: all at once would
-// fill what holds lines on their way. Without it each plane starts with cold misses: they lie far apart, so the
-// hardware does not see them coming.
+// Asks for the lines of what is wanted soon, planes that lie side by side in each of a step's pages, a few at a time
+// between the work on others: all at once would fill what holds lines on their way. Without it each plane starts with
+// cold misses: they lie far apart, so the hardware does not see them coming.
 class Prefetch {
  public:
-  Prefetch() : Prefetch(nullptr, 0, 1) {}
-  // The plane (of no bytes: nothing), in about so many parts ...
-  Prefetch(const std::byte* plane, int64_t bytes, int64_t parts)
-      : at_(plane), end_(plane + bytes), part_((bytes / kLine / parts + 1) * kLine) {}
-  void next() { until(std::min(at_ + part_, end_)); }
-  // ... or one by one: its next `count` lines, each for line(). Those behind the plane's end do no harm.
+  static constexpr int64_t kLine = 64;
+
+  // Planes of `bytes` together in each page, in about so many parts. `any`: an address that may be asked for in vain.
+  Prefetch(const std::byte* any, int64_t bytes, int64_t parts) : at_(any), bytes_(bytes), parts_(parts) {}
+  void add_page(const std::byte* planes) {
+    pages_[count_++] = planes;
+    if (count_ == 1) at_ = planes;
+    part_ = lines_in_all() / parts_ + 1;
+  }
+
+  // The next part.
+  void next() { ask(part_); }
+  // The next `count` lines, each for line(), of one page: fewer than that before its end are asked for with others.
   const std::byte* lines(int64_t count) {
-    const std::byte* const first = at_;
-    at_ = std::min(at_ + kLine * count, end_);
+    if (page_ == count_) return at_;
+    const std::byte* const first = std::max(pages_[page_], std::min(at_, end() - kLine * count));
+    move_to(first + kLine * count);
     return first;
   }
+  // As many as are due when `done` of `all` pieces of the work are done.
+  void keep_up(int64_t done, int64_t all) { ask(lines_in_all() * done / all - asked_); }
   // Inlined at once: the compiler drops calls of what only prefetches.
   static __attribute__((always_inline)) void line(const std::byte* at) {
     _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
   }
-  void rest() { until(end_); }
-
-  static constexpr int64_t kLine = 64;
 
  private:
-  void until(const std::byte* end) {
-    const std::byte* at = at_;
-    for (; at < end; at += kLine) line(at);
-    at_ = at;
+  int64_t lines_in_all() const { return bytes_ / kLine * count_; }
+  const std::byte* end() const { return pages_[page_] + bytes_; }
+  void move_to(const std::byte* next) {
+    asked_ += (std::min(next, end()) - at_) / kLine;
+    at_ = next;
+    if (next >= end()) at_ = pages_[++page_ < count_ ? page_ : page_ - 1];
+  }
+  void ask(int64_t count) {
+    while (count > 0 && page_ < count_) {
+      const std::byte* const until = std::min(at_ + kLine * count, end());
+      count -= (until - at_ + kLine - 1) / kLine;
+      for (const std::byte* at = at_; at < until; at += kLine) line(at);
+      move_to(until);
+    }
   }
 
-  const std::byte *at_, *end_;
-  int64_t part_;
+  const std::byte* pages_[kAttentionStep / kKvPageSize] = {};
+  const std::byte* at_;
+  int64_t bytes_, parts_, part_ = 0, count_ = 0, page_ = 0, asked_ = 0;
 };
 
 // For kRows query rows r: sums[r][d] = sums[r][d] * corrections[r] + sum over j in [begin, end) of

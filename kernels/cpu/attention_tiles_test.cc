@@ -223,10 +223,12 @@ Case tile_case(Random& random, const TileShape& shape, float size = 1) {
     for (int64_t j = 0; j < length; ++j) {
       const int64_t slot =
           int64_t{table[static_cast<size_t>(s * columns + j / kKvPageSize)]} * kKvPageSize + j % kKvPageSize;
-      for (int64_t plane = 0; plane < 2 * kv_heads; ++plane) {
-        for (float& v : values) v = size * normal(random);
-        kv_store_row(DType::kF16, values.data(), head_dim,
-                     kv.bytes.data() + kv_row_offset(row, 2 * kv_heads, slot, plane));
+      for (const KvPart part : {KvPart::kKeys, KvPart::kValues}) {
+        for (int64_t head = 0; head < kv_heads; ++head) {
+          for (float& v : values) v = size * normal(random);
+          kv_store(DType::kF16, values.data(), head_dim, part,
+                   kv.bytes.data() + kv_plane_offset(row, 2 * kv_heads, slot, part, head), slot % kKvPageSize);
+        }
       }
     }
     for (int64_t j = length - queries; j < length; ++j) {

@@ -15,22 +15,20 @@
 namespace ll {
 namespace {
 
-// columns[c * distance + j] = 4-byte word c of row j, for words [first, count) of a page's rows, which lie `bytes`
-// apart. Up to 3 words before them may be written as well. Calls between() for each four words of eight rows.
-template <class F>
-[[gnu::noinline]] void words_by_column(const std::byte* rows, int64_t bytes, int64_t first, int64_t count,
-                                       float* columns, int64_t distance, F between) {
+// columns[d][j] = word d of row j, for all `count` words of a page's rows.
+[[gnu::noinline]] inline void words_by_column(const std::byte* rows, int64_t count, float* columns) {
+  const int64_t bytes = 4 * count;
   if (count < 4) {
-    for (int64_t c = first; c < count; ++c) {
-      for (int64_t j = 0; j < kKvPageSize; ++j) std::memcpy(columns + c * distance + j, rows + j * bytes + 4 * c, 4);
+    for (int64_t d = 0; d < count; ++d) {
+      for (int64_t j = 0; j < kKvPageSize; ++j) std::memcpy(columns + d * kKvPageSize + j, rows + j * bytes + 4 * d, 4);
     }
     return;
   }
   for (int64_t j = 0; j < kKvPageSize; j += 8) {
     const std::byte* row = rows + j * bytes;
-    const auto four = [&](int64_t c) __attribute__((always_inline)) {
-      between();
-      const std::byte* at = row + 4 * c;
+    for (int64_t next = 0; next < count; next += 4) {
+      const int64_t d = std::min(next, count - 4);
+      const std::byte* at = row + 4 * d;
       __m256 both[4];  // rows i and i + 4
 #pragma GCC unroll 4
       for (int64_t i = 0; i < 4; ++i) {
@@ -39,16 +37,14 @@ template <class F>
       }
       const __m256d a = _mm256_castps_pd(_mm256_unpacklo_ps(both[0], both[1])),
                     b = _mm256_castps_pd(_mm256_unpackhi_ps(both[0], both[1])),
-                    d = _mm256_castps_pd(_mm256_unpacklo_ps(both[2], both[3])),
+                    c = _mm256_castps_pd(_mm256_unpacklo_ps(both[2], both[3])),
                     e = _mm256_castps_pd(_mm256_unpackhi_ps(both[2], both[3]));
-      float* out = columns + c * distance + j;
-      _mm256_store_ps(out, _mm256_castpd_ps(_mm256_unpacklo_pd(a, d)));
-      _mm256_store_ps(out + distance, _mm256_castpd_ps(_mm256_unpackhi_pd(a, d)));
-      _mm256_store_ps(out + 2 * distance, _mm256_castpd_ps(_mm256_unpacklo_pd(b, e)));
-      _mm256_store_ps(out + 3 * distance, _mm256_castpd_ps(_mm256_unpackhi_pd(b, e)));
-    };
-    for (int64_t c = first; c + 4 <= count; c += 4) four(c);
-    if ((count - first) % 4 != 0) four(count - 4);  // overlaps the one before
+      float* out = columns + d * kKvPageSize + j;
+      _mm256_store_ps(out, _mm256_castpd_ps(_mm256_unpacklo_pd(a, c)));
+      _mm256_store_ps(out + kKvPageSize, _mm256_castpd_ps(_mm256_unpackhi_pd(a, c)));
+      _mm256_store_ps(out + 2 * kKvPageSize, _mm256_castpd_ps(_mm256_unpacklo_pd(b, e)));
+      _mm256_store_ps(out + 3 * kKvPageSize, _mm256_castpd_ps(_mm256_unpackhi_pd(b, e)));
+    }
   }
 }
 

@@ -25,4 +25,8 @@ int size_of(const Case& c, Symbol symbol);
 // The kernel's cases as plans have them: outputs are dense. One of them in place as well, where the kernel works so.
 std::vector<Case> device_cases(const Kernel& kernel);
 
+// An operand's bytes as GPUs hold them, of those that CPUs hold, and back: i8 caches differ (kernels/kv_layout.h).
+std::vector<std::byte> as_gpus_hold(const TensorType& type, std::vector<std::byte> bytes);
+std::vector<std::byte> as_cpus_hold(const TensorType& type, std::vector<std::byte> bytes);
+
 }  // namespace ll::numerics

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/kv_layout.h"
 #include "kernels/quant/formats.h"
 
 namespace ll::numerics {
@@ -49,6 +50,48 @@ std::vector<Case> device_cases(const Kernel& kernel) {
   shared.in[static_cast<size_t>(kernel.in_place)].row_bytes = 0;
   cases.push_back(shared);
   return cases;
+}
+
+namespace {
+
+// Calls move(by column, by row, bytes) for each piece of a cache's planes, in bytes from its begin.
+template <class F>
+void each_piece(const TensorType& type, F move) {
+  const int64_t head_dim = type.last().value, codes = kv_scales_offset(head_dim), kv_heads = type.dim(1).value / 2;
+  const int64_t row_bytes = kv_row_bytes(type.dtype, head_dim);
+  for (int64_t plane = 0; plane < 2 * type.dim(0).value * kv_heads; ++plane) {
+    const int64_t at = plane * kKvPageSize * row_bytes;
+    const KvPart part = plane / kv_heads % 2 == 0 ? KvPart::kKeys : KvPart::kValues;
+    for (int64_t place = 0; place < kKvPageSize; ++place) {
+      const int64_t row = at + place * row_bytes;
+      for (int64_t d = 0; d < codes; ++d) move(at + kv_code_offset(part, head_dim, place, d), row + d, 1);
+      for (int64_t g = 0; codes + 4 * g < row_bytes; ++g) {
+        move(at + kv_scale_offset(head_dim, place, g), row + codes + 4 * g, 4);
+      }
+    }
+  }
+}
+
+bool differs(const TensorType& type) { return type.rank == 4 && type.dtype == DType::kI8; }
+
+}  // namespace
+
+std::vector<std::byte> as_gpus_hold(const TensorType& type, std::vector<std::byte> bytes) {
+  if (!differs(type) || bytes.empty()) return bytes;
+  std::vector<std::byte> rows(bytes.size());
+  each_piece(type, [&](int64_t column, int64_t row, int64_t count) {
+    std::copy_n(bytes.data() + column, count, rows.data() + row);
+  });
+  return rows;
+}
+
+std::vector<std::byte> as_cpus_hold(const TensorType& type, std::vector<std::byte> bytes) {
+  if (!differs(type) || bytes.empty()) return bytes;
+  std::vector<std::byte> columns(bytes.size());
+  each_piece(type, [&](int64_t column, int64_t row, int64_t count) {
+    std::copy_n(bytes.data() + row, count, columns.data() + column);
+  });
+  return columns;
 }
 
 }  // namespace ll::numerics

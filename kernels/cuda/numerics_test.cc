@@ -66,7 +66,7 @@ class DeviceMemory {
 // An operand on the device, rows at their distance, guard bytes between them.
 class DeviceTensor {
  public:
-  explicit DeviceTensor(const Tensor& t) : rows_(rows_of(t.type)), dense_(dense_row_bytes(t.type)) {
+  explicit DeviceTensor(const Tensor& t) : type_(t.type), rows_(rows_of(t.type)), dense_(dense_row_bytes(t.type)) {
     if (t.type.layout != Layout::kRows) {
       dense_ = *tensor_bytes(t.type.dtype, t.type.layout, rows_, t.type.last().value);
       rows_ = 1;
@@ -74,17 +74,19 @@ class DeviceTensor {
     const bool slice = t.row_bytes > dense_;
     distance_ = slice ? t.row_bytes : dense_;
     memory_ = std::make_unique<DeviceMemory>(rows_ > 0 ? (rows_ - 1) * distance_ + dense_ : 0, slice ? 4 : 16);
+    const std::vector<std::byte> bytes = as_gpus_hold(t.type, t.bytes);
     for (int64_t r = 0; r < rows_; ++r) {
       std::byte* row = memory_->data() + r * distance_;
-      if (!t.bytes.empty()) std::copy_n(t.bytes.data() + r * dense_, dense_, row);
+      if (!bytes.empty()) std::copy_n(bytes.data() + r * dense_, dense_, row);
       if (r + 1 < rows_) std::fill(row + dense_, row + distance_, kGuard);
     }
   }
   std::byte* data() const { return memory_->data(); }
+  // As CPUs hold it.
   std::vector<std::byte> contents() const {
     std::vector<std::byte> all(static_cast<size_t>(rows_ * dense_));
     for (int64_t r = 0; r < rows_; ++r) std::copy_n(data() + r * distance_, dense_, all.data() + r * dense_);
-    return all;
+    return as_cpus_hold(type_, std::move(all));
   }
   bool guards_hold() const {
     for (int64_t r = 0; r + 1 < rows_; ++r) {
@@ -95,6 +97,7 @@ class DeviceTensor {
   }
 
  private:
+  TensorType type_;
   int64_t rows_, dense_, distance_ = 0;
   std::unique_ptr<DeviceMemory> memory_;
 };

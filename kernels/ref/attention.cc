@@ -75,23 +75,24 @@ void attention(const KernelCall& call) {
     const int64_t last = positions[t], first = window > 0 ? std::max<int64_t>(0, last - window + 1) : 0;
     const float* query = q.row<float>(t) + h * head_dim;
     const int32_t* pages = reinterpret_cast<const int32_t*>(table.data) + sequences[t] * table.last();
-    const auto load = [&](int64_t j, int64_t of_plane) {
+    const auto load = [&](int64_t j, KvPart part) {
       const int64_t slot = int64_t{pages[j / kKvPageSize]} * kKvPageSize + j % kKvPageSize;
-      kv_load_row(kv.dtype, kv.data + kv_row_offset(bytes, planes, slot, of_plane), head_dim, row);
+      const std::byte* const from = kv.data + kv_plane_offset(bytes, planes, slot, part, plane);
+      kv_load(kv.dtype, from, part, slot % kKvPageSize, head_dim, row);
     };
 
     double largest = -std::numeric_limits<double>::infinity();
     for (int64_t j = first; j <= last; ++j) {
-      load(j, plane);
+      load(j, KvPart::kKeys);
       largest = std::max(largest, scale * dot(query, row, head_dim));
     }
     double total = 0;
     std::fill(sums, sums + head_dim, 0.0);
     for (int64_t j = first; j <= last; ++j) {
-      load(j, plane);
+      load(j, KvPart::kKeys);
       const double weight = std::exp(scale * dot(query, row, head_dim) - largest);
       total += weight;
-      load(j, kv_heads + plane);
+      load(j, KvPart::kValues);
       for (int64_t d = 0; d < head_dim; ++d) sums[d] += weight * row[d];
     }
     float* out = y.row<float>(t) + h * head_dim;

@@ -535,11 +535,13 @@ Case attention_case(Random& random, const AttentionShape& shape) {
     for (int64_t j = 0; j < sequence.length; ++j) {
       int32_t& page = table[static_cast<size_t>(s * columns + j / kKvPageSize)];
       if (j % kKvPageSize == 0) page = free_pages.back(), free_pages.pop_back();
-      for (int64_t plane = 0; plane < 2 * kv_heads; ++plane) {
-        for (float& v : row) v = normal(random);
-        const int64_t slot = int64_t{page} * kKvPageSize + j % kKvPageSize;
-        kv_store_row(dtype, row.data(), head_dim,
-                     kv.bytes.data() + kv_row_offset(kv_row_bytes(dtype, head_dim), 2 * kv_heads, slot, plane));
+      for (const KvPart part : {KvPart::kKeys, KvPart::kValues}) {
+        for (int64_t head = 0; head < kv_heads; ++head) {
+          for (float& v : row) v = normal(random);
+          const int64_t slot = int64_t{page} * kKvPageSize, bytes = kv_row_bytes(dtype, head_dim);
+          kv_store(dtype, row.data(), head_dim, part,
+                   kv.bytes.data() + kv_plane_offset(bytes, 2 * kv_heads, slot, part, head), j % kKvPageSize);
+        }
       }
     }
     for (int64_t j = sequence.length - sequence.queries; j < sequence.length; ++j) {

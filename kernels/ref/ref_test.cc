@@ -131,30 +131,70 @@ TEST(Reference, KvRowsOfEachType) {
   EXPECT_EQ(kv_row_bytes(DType::kI8, 33), 36 + 8);
   Floats x = random_floats(33, 2), back(33);
   x[32] = 0.001f;
-  std::vector<std::byte> row(static_cast<size_t>(kv_row_bytes(DType::kF32, 33)));
-  kv_store_row(DType::kF32, x.data(), 33, row.data());
-  kv_load_row(DType::kF32, row.data(), 33, back.data());
-  EXPECT_EQ(back, x);
-  kv_store_row(DType::kF16, x.data(), 33, row.data());
-  kv_load_row(DType::kF16, row.data(), 33, back.data());
-  for (size_t i = 0; i < 33; ++i) EXPECT_NEAR(back[i], x[i], std::fabs(x[i]) * 0x1p-11 + 0x1p-25);
-  kv_store_row(DType::kI8, x.data(), 33, row.data());
-  kv_load_row(DType::kI8, row.data(), 33, back.data());
   float largest = 0;
   for (size_t i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(x[i]));
-  for (size_t i = 0; i < 32; ++i) EXPECT_NEAR(back[i], x[i], largest / 127 * 0.501f);
-  EXPECT_NEAR(back[32], 0.001f, 1e-9f) << "the last element has a group of its own";
+  for (const KvPart part : {KvPart::kKeys, KvPart::kValues}) {
+    for (const int64_t place : {0, 6, 31}) {
+      std::vector<std::byte> plane(static_cast<size_t>(kKvPageSize * kv_row_bytes(DType::kF32, 33)));
+      kv_store(DType::kF32, x.data(), 33, part, plane.data(), place);
+      kv_load(DType::kF32, plane.data(), part, place, 33, back.data());
+      EXPECT_EQ(back, x);
+      kv_store(DType::kF16, x.data(), 33, part, plane.data(), place);
+      kv_load(DType::kF16, plane.data(), part, place, 33, back.data());
+      for (size_t i = 0; i < 33; ++i) EXPECT_NEAR(back[i], x[i], std::fabs(x[i]) * 0x1p-11 + 0x1p-25);
+      kv_store(DType::kI8, x.data(), 33, part, plane.data(), place);
+      kv_load(DType::kI8, plane.data(), part, place, 33, back.data());
+      for (size_t i = 0; i < 32; ++i) EXPECT_NEAR(back[i], x[i], largest / 127 * 0.501f);
+      EXPECT_NEAR(back[32], 0.001f, 1e-9f) << "the last element has a group of its own";
+    }
+  }
 }
 
 TEST(Reference, KvRowsOfBytesTakeExtremes) {
   Floats x(64), back(64);
-  std::vector<std::byte> row(static_cast<size_t>(kv_row_bytes(DType::kI8, 64)));
+  std::vector<std::byte> plane(static_cast<size_t>(kKvPageSize * kv_row_bytes(DType::kI8, 64)));
   x[3] = 1e-38f;  // the first group is too small for a scale
   x[40] = NAN;    // the second holds a NaN
-  kv_store_row(DType::kI8, x.data(), 64, row.data());
-  kv_load_row(DType::kI8, row.data(), 64, back.data());
+  kv_store(DType::kI8, x.data(), 64, KvPart::kKeys, plane.data(), 1);
+  kv_load(DType::kI8, plane.data(), KvPart::kKeys, 1, 64, back.data());
   for (size_t i = 0; i < 32; ++i) EXPECT_EQ(back[i], 0.0f);
   for (size_t i = 32; i < 64; ++i) EXPECT_TRUE(std::isnan(back[i]));
+}
+
+// Four elements of a key, and an element of four values, side by side; 35 elements take 36 bytes, the last one zero.
+TEST(Reference, KvPlanesOfBytesLieByColumn) {
+  const int64_t head_dim = 35, bytes = kKvPageSize * kv_row_bytes(DType::kI8, head_dim);
+  EXPECT_EQ(bytes, 32 * (36 + 8));
+  for (const KvPart part : {KvPart::kKeys, KvPart::kValues}) {
+    std::vector<std::byte> plane(static_cast<size_t>(bytes), std::byte{0xff});
+    std::vector<int> writes(static_cast<size_t>(bytes));
+    for (int64_t place = 0; place < kKvPageSize; ++place) {
+      std::vector<std::byte> before = plane;
+      Floats x(static_cast<size_t>(head_dim));
+      for (size_t d = 0; d < x.size(); ++d) x[d] = static_cast<float>(d % 32 == 0 ? 127 : static_cast<int>(d) - 20);
+      kv_store(DType::kI8, x.data(), head_dim, part, plane.data(), place);
+      for (int64_t d = 0; d < 36; ++d) {
+        const int64_t at =
+            part == KvPart::kKeys ? (d / 4 * 32 + place) * 4 + d % 4 : (place / 4 * 36 + d) * 4 + place % 4;
+        const float value = d < head_dim ? x[static_cast<size_t>(d)] : 0;
+        EXPECT_EQ(static_cast<int8_t>(plane[static_cast<size_t>(at)]), value) << "element " << d << " at " << place;
+        before[static_cast<size_t>(at)] = plane[static_cast<size_t>(at)];
+        ++writes[static_cast<size_t>(at)];
+      }
+      for (int64_t group = 0; group < 2; ++group) {
+        const int64_t at = 32 * 36 + (group * 32 + place) * 4;
+        float scale;
+        std::memcpy(&scale, plane.data() + at, 4);
+        EXPECT_EQ(scale, 1);
+        for (int64_t i = at; i < at + 4; ++i) {
+          before[static_cast<size_t>(i)] = plane[static_cast<size_t>(i)];
+          ++writes[static_cast<size_t>(i)];
+        }
+      }
+      EXPECT_EQ(plane, before) << "wrote elsewhere";
+    }
+    EXPECT_EQ(std::count(writes.begin(), writes.end(), 1), bytes);
+  }
 }
 
 TEST(Reference, KvWriteGoesToTheSlot) {

@@ -112,17 +112,21 @@ Cost cost_kv_write(const LaunchSpec& spec) {
   return {2 * cost::bytes(k) + cost::bytes(spec.in[3]) + cost::product({k.dim(0).value, kv.dim(1).value, row}), 0};
 }
 
+// A row of head_dim values to `slot` of a cache.
+void put_row(const TensorView& kv, KvPart part, int64_t head, int64_t slot, const float* values) {
+  const int64_t plane = kv_plane_offset(kv_row_bytes(kv.dtype, kv.dim(3)), kv.dim(1), slot, part, head);
+  kv_store(kv.dtype, values, kv.dim(3), part, kv.data + plane, slot % kKvPageSize);
+}
+
 void kv_write(const KernelCall& call) {
   const TensorView &k = call.in[1], &v = call.in[2], &kv = call.out[0];
   const int32_t* slots = reinterpret_cast<const int32_t*>(call.in[3].data);
-  const int64_t planes = kv.dim(1), heads = planes / 2, head_dim = kv.dim(3), bytes = kv_row_bytes(kv.dtype, head_dim);
+  const int64_t heads = kv.dim(1) / 2, head_dim = kv.dim(3);
   const Range rows = split(k.dim(0), 1, call.thread, call.threads);
   for (int64_t t = rows.begin; t < rows.end; ++t) {
     for (int64_t h = 0; h < heads; ++h) {
-      std::byte* key = kv.data + kv_row_offset(bytes, planes, slots[t], h);
-      std::byte* value = kv.data + kv_row_offset(bytes, planes, slots[t], heads + h);
-      kv_store_row(kv.dtype, k.row<float>(t) + h * head_dim, head_dim, key);
-      kv_store_row(kv.dtype, v.row<float>(t) + h * head_dim, head_dim, value);
+      put_row(kv, KvPart::kKeys, h, slots[t], k.row<float>(t) + h * head_dim);
+      put_row(kv, KvPart::kValues, h, slots[t], v.row<float>(t) + h * head_dim);
     }
   }
 }
@@ -161,8 +165,7 @@ void rope_kv_write(const KernelCall& call) {
   const int32_t* positions = reinterpret_cast<const int32_t*>(call.in[2].data);
   const int32_t* slots = reinterpret_cast<const int32_t*>(call.in[3].data);
   const float* inv_freq = reinterpret_cast<const float*>(call.in[4].data);
-  const int64_t pairs = call.in[4].dim(0), planes = kv.dim(1), kv_heads = planes / 2, head_dim = kv.dim(3);
-  const int64_t bytes = kv_row_bytes(kv.dtype, head_dim);
+  const int64_t pairs = call.in[4].dim(0), kv_heads = kv.dim(1) / 2, head_dim = kv.dim(3);
   const bool interleaved = call.attrs.text("style") == "interleaved";
   const double mscale = call.attrs.f64("mscale");
   float *c = reinterpret_cast<float*>(call.scratch.data()), *s = c + rope_factor_stride(pairs);
@@ -176,10 +179,10 @@ void rope_kv_write(const KernelCall& call) {
     }
     for (int64_t h = 0; h < kv_heads; ++h, x += head_dim) {
       rotate_head(x, c, s, pairs, interleaved, head_dim, rotated);
-      kv_store_row(kv.dtype, rotated, head_dim, kv.data + kv_row_offset(bytes, planes, slots[t], h));
+      put_row(kv, KvPart::kKeys, h, slots[t], rotated);
     }
     for (int64_t h = 0; h < kv_heads; ++h, x += head_dim) {
-      kv_store_row(kv.dtype, x, head_dim, kv.data + kv_row_offset(bytes, planes, slots[t], kv_heads + h));
+      put_row(kv, KvPart::kValues, h, slots[t], x);
     }
   }
 }

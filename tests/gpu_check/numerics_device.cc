@@ -28,25 +28,26 @@ constexpr std::byte kGuard{0xa5};
 // An operand on the device, rows at their distance, guard bytes between them.
 class DeviceTensor {
  public:
-  DeviceTensor(Gpu& gpu, const Tensor& t) : rows_(rows_of(t.type)), dense_(dense_row_bytes(t.type)) {
+  DeviceTensor(Gpu& gpu, const Tensor& t) : type_(t.type), rows_(rows_of(t.type)), dense_(dense_row_bytes(t.type)) {
     if (t.type.layout != Layout::kRows) {
       dense_ = *tensor_bytes(t.type.dtype, t.type.layout, rows_, t.type.last().value);
       rows_ = 1;
     }
     distance_ = std::max(t.row_bytes, dense_);
     std::vector<std::byte> bytes(static_cast<size_t>(rows_ > 0 ? (rows_ - 1) * distance_ + dense_ : 0), kGuard);
+    const std::vector<std::byte> held = as_gpus_hold(t.type, t.bytes);
     for (int64_t r = 0; r < rows_; ++r) {
       std::byte* row = bytes.data() + r * distance_;
-      if (t.bytes.empty()) {
+      if (held.empty()) {
         std::fill_n(row, dense_, kPoison);
       } else {
-        std::copy_n(t.bytes.data() + r * dense_, dense_, row);
+        std::copy_n(held.data() + r * dense_, dense_, row);
       }
     }
     memory_ = std::make_unique<Memory>(gpu, bytes);
   }
   void* data() const { return memory_->data(); }
-  // Rows, one after another; sets `guards_hold`.
+  // Rows, one after another, as CPUs hold them; sets `guards_hold`.
   std::vector<std::byte> contents(bool& guards_hold) const {
     const std::vector<std::byte> bytes = memory_->contents();
     std::vector<std::byte> all(static_cast<size_t>(rows_ * dense_));
@@ -57,10 +58,11 @@ class DeviceTensor {
         guards_hold &= std::all_of(row + dense_, row + distance_, [](std::byte b) { return b == kGuard; });
       }
     }
-    return all;
+    return as_cpus_hold(type_, std::move(all));
   }
 
  private:
+  TensorType type_;
   int64_t rows_, dense_, distance_ = 0;
   std::unique_ptr<Memory> memory_;
 };

@@ -44,14 +44,6 @@ struct Avx2Floats {
     return sum;
   }
   static Floats floats(Ints v) { return _mm256_cvtepi32_ps(v); }
-  static void pairs(const std::byte* a, const std::byte* b, Ints& low, Ints& high) {
-    const __m256i x = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a)));
-    const __m256i y = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b)));
-    low = _mm256_unpacklo_epi16(x, y), high = _mm256_unpackhi_epi16(x, y);
-  }
-  static void in_order(Ints low, Ints high, Ints& first, Ints& second) {
-    first = _mm256_permute2x128_si256(low, high, 0x20), second = _mm256_permute2x128_si256(low, high, 0x31);
-  }
 };
 
 }  // namespace

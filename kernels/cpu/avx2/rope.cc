@@ -111,6 +111,12 @@ struct Rotation {
   float *c, *s;
 };
 
+// A row of head_dim values to `slot` of a cache.
+void put_row(const TensorView& kv, KvPart part, int64_t head, int64_t slot, const float* values) {
+  const int64_t plane = kv_plane_offset(kv_row_bytes(kv.dtype, kv.dim(3)), kv.dim(1), slot, part, head);
+  store_row(kv.dtype, values, kv.dim(3), part, kv.data + plane, slot % kKvPageSize);
+}
+
 }  // namespace
 
 void rope(const KernelCall& call) {
@@ -130,14 +136,12 @@ void rope(const KernelCall& call) {
 void kv_write(const KernelCall& call) {
   const TensorView &k = call.in[1], &v = call.in[2], &kv = call.out[0];
   const int32_t* slots = reinterpret_cast<const int32_t*>(call.in[3].data);
-  const int64_t planes = kv.dim(1), heads = planes / 2, head_dim = kv.dim(3), bytes = kv_row_bytes(kv.dtype, head_dim);
+  const int64_t heads = kv.dim(1) / 2, head_dim = kv.dim(3);
   const Range rows = split(k.dim(0), 1, call.thread, call.threads);
   for (int64_t t = rows.begin; t < rows.end; ++t) {
     for (int64_t h = 0; h < heads; ++h) {
-      std::byte* key = kv.data + kv_row_offset(bytes, planes, slots[t], h);
-      std::byte* value = kv.data + kv_row_offset(bytes, planes, slots[t], heads + h);
-      store_row(kv.dtype, k.row<float>(t) + h * head_dim, head_dim, key);
-      store_row(kv.dtype, v.row<float>(t) + h * head_dim, head_dim, value);
+      put_row(kv, KvPart::kKeys, h, slots[t], k.row<float>(t) + h * head_dim);
+      put_row(kv, KvPart::kValues, h, slots[t], v.row<float>(t) + h * head_dim);
     }
   }
 }
@@ -146,8 +150,7 @@ void rope_kv_write(const KernelCall& call) {
   const TensorView &qkv = call.in[1], &q = call.out[0], &kv = call.out[1];
   const int32_t* positions = reinterpret_cast<const int32_t*>(call.in[2].data);
   const int32_t* slots = reinterpret_cast<const int32_t*>(call.in[3].data);
-  const int64_t planes = kv.dim(1), kv_heads = planes / 2, head_dim = kv.dim(3);
-  const int64_t bytes = kv_row_bytes(kv.dtype, head_dim);
+  const int64_t kv_heads = kv.dim(1) / 2, head_dim = kv.dim(3);
   const Rotation rotation(call, call.in[4]);
   float* rotated = rotation.s + rope_factor_stride(rotation.pairs);
   const Range rows = split(qkv.dim(0), 1, call.thread, call.threads);
@@ -163,10 +166,10 @@ void rope_kv_write(const KernelCall& call) {
     }
     for (int64_t h = 0; h < kv_heads; ++h, x += head_dim) {
       rotation.rotate(x, head_dim, rotated);
-      store_row(kv.dtype, rotated, head_dim, kv.data + kv_row_offset(bytes, planes, slots[t], h));
+      put_row(kv, KvPart::kKeys, h, slots[t], rotated);
     }
     for (int64_t h = 0; h < kv_heads; ++h, x += head_dim) {
-      store_row(kv.dtype, x, head_dim, kv.data + kv_row_offset(bytes, planes, slots[t], kv_heads + h));
+      put_row(kv, KvPart::kValues, h, slots[t], x);
     }
   }
   if (streamed) _mm_sfence();

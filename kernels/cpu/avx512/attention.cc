@@ -34,18 +34,13 @@ struct Avx512Floats {
   }
   static Ints even_bytes(Ints v) { return _mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8); }
   static Ints odd_bytes(Ints v) { return _mm512_srai_epi16(v, 8); }
-  static Ints dot(Ints sum, Ints a, Ints b) { return _mm512_dpwssd_epi32(sum, a, b); }
+  // Pinned: left alone, the compiler copies sums back and forth.
+  static Ints dot(Ints sum, Ints a, Ints b) {
+    sum = _mm512_dpwssd_epi32(sum, a, b);
+    asm("" : "+v"(sum));
+    return sum;
+  }
   static Floats floats(Ints v) { return _mm512_cvtepi32_ps(v); }
-  static void pairs(const std::byte* a, const std::byte* b, Ints& low, Ints& high) {
-    const __m512i x = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a)));
-    const __m512i y = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(b)));
-    low = _mm512_unpacklo_epi16(x, y), high = _mm512_unpackhi_epi16(x, y);
-  }
-  static void in_order(Ints low, Ints high, Ints& first, Ints& second) {
-    const __m512i even = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-    first = _mm512_permutex2var_epi32(low, even, high);
-    second = _mm512_permutex2var_epi32(low, _mm512_add_epi32(even, _mm512_set1_epi32(8)), high);
-  }
 };
 
 }  // namespace
