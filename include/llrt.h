@@ -88,8 +88,9 @@ typedef struct llrt_open_params {
   int32_t launch_mode;     /* GPUs: 0 one graph a step, 1 kernel after kernel, 2 waiting for each: an error names it,
                                3 one graph that is timed: what each kernel took is printed to stderr at the end. The
                                CPU knows 3 only, other values change nothing there */
-  int32_t deterministic;   /* 1: no row's logits depend on what else is in its step. 0 lets level amx choose faster
-                              arithmetic for prompts and single tokens; elsewhere it changes nothing */
+  int32_t deterministic;   /* 1: no row's logits depend on what else is in its step. 0 lets level avx512-vnni choose
+                              faster arithmetic for prompts, level amx for single tokens too; elsewhere it changes
+                              nothing */
   const char* dump_folder; /* GPUs: what each launch of a step wrote goes there as safetensors, a file a step; slow.
                               Null: nowhere */
   const char* numa;        /* CPUs of several NUMA nodes: "auto", "off": threads and memory as the system likes, "1": on

@@ -80,9 +80,9 @@ struct KernelCall {
   std::span<std::byte> scratch;  // this call's own, 64-byte aligned, as large as Kernel::scratch asked for
   // Rows must not depend on how many others the call has. Else kernels may choose faster arithmetic for many.
   bool deterministic = false;
-  // Level kAmx, for what has q8a rows: those of launches of many tokens are in slabs (kernels/quant/q8a_slabs.h), for
-  // who writes and who reads them, weights are rounded anew, and attention may be less exact too. Not with
-  // `deterministic`.
+  // Levels kAvx512 and kAmx, for what has q8a rows: those of launches of many tokens are in slabs
+  // (kernels/quant/q8a_slabs.h), for who writes and who reads them, weights are rounded anew, and kAmx's attention may
+  // be less exact too. Not with `deterministic`.
   bool slabs = false;
   int pieces = 1;  // parts that a thread of the team runs as a rule, neighbours
 };

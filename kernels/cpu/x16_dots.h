@@ -23,6 +23,8 @@ constexpr Dots x16_dots_of() {
                     F.min && F.group == 16 ? 16 : 32 >, x16_block_tiles<W, F>};
     }
     dots.requantized = {x16_requantize<W, F>, X16Requantized::bytes, x16_arrange_512<W>, x16_requantized_tiles<W>};
+  } else if constexpr (W::kLanes == 16) {
+    dots.requantized = {x16_requantize<W, F>, X16Requantized::bytes, x16_arrange_512<W>, x16_requantized_dots<W>};
   }
   return dots;
 }

@@ -1,7 +1,7 @@
-// Prompts on int8 tiles: panels of kX16 whose weights are rounded anew, to one scale for 512 of a row, so that a
-// product of 64 k of any format is one of bytes and sums leave the tile unit once in 512 k. The rounding adds about as
-// much error as that of the activations (docs/decisions/0012-requantized-prompts.md). Include as x16_product.h, whose
-// words and tiles these are.
+// Prompts: panels of kX16 whose weights are rounded anew, to one scale for 512 of a row, so that products of any format
+// are those of bytes and sums are scaled once in 512 k: on int8 tiles, whose sums leave the tile unit then, or with VNNI
+// in registers of 16 lanes; both have the same bits. The rounding adds about as much error as that of the activations
+// (docs/decisions/0012-requantized-prompts.md). Include as x16_product.h, whose words and tiles these are.
 //
 // For row r and 512 k, with f and low of each group of weights (value = f * code + low) and D the largest |value| that
 // the codes of any group can make:
@@ -320,6 +320,97 @@ void x16_requantized_tiles(const std::byte* unpacked, int64_t panels, int64_t k,
   } else {
     if (pairs > 0) multiply.template operator()<1, 2>(0, pairs);
     if (pairs < panels) multiply.template operator()<1, 1>(pairs, panels);
+  }
+}
+
+// Sums of 64 * count codes of a token, 64 of them every 64 * kTileTokens bytes.
+template <class W>
+inline __attribute__((always_inline)) int32_t x16_token_sum(const std::byte* codes, int count) {
+  typename W::Ints sum = W::zeros();
+  for (int i = 0; i < count; ++i) {
+    sum = W::dot(sum, W::set(0x01010101), W::load(codes + 64 * kTileTokens * i));
+  }
+  alignas(64) int32_t lanes[16];
+  W::store(reinterpret_cast<std::byte*>(lanes), sum);
+  int32_t all = 0;
+  for (const int32_t lane : lanes) all += lane;
+  return all;
+}
+
+// 64 * count k of kPanels panels times kTokens tokens: out[panel][kTileTokens][16] is theirs, or with `more` they are
+// added to it. first[t] begins the sums of token t: -128 times those of its codes, since codes of weights become
+// unsigned here.
+template <class W, int kPanels, int kTokens>
+inline __attribute__((always_inline)) void x16_requantized_dot(const std::byte* const (&codes)[kPanels],
+                                                               const float* const (&w_scales)[kPanels], int count,
+                                                               const std::byte* x, const float* x_scales,
+                                                               const int32_t* first, bool more, float* out) {
+  using Ints = typename W::Ints;
+  Ints sum[kPanels][kTokens];
+#pragma GCC unroll 8
+  for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 2
+    for (int n = 0; n < kPanels; ++n) sum[n][t] = W::set(first[t]);
+  }
+  for (int i = 0; i < count; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < 16; ++j) {
+      Ints w[kPanels];
+#pragma GCC unroll 2
+      for (int n = 0; n < kPanels; ++n) {
+        w[n] = W::subtract8(W::load(codes[n] + 1024 * i + 64 * j), W::set(static_cast<int32_t>(0x80808080u)));
+      }
+#pragma GCC unroll 8
+      for (int t = 0; t < kTokens; ++t) {
+        const Ints token = W::broadcast4(x + 64 * kTileTokens * i + 64 * t + 4 * j);
+#pragma GCC unroll 2
+        for (int n = 0; n < kPanels; ++n) sum[n][t] = W::pin(W::dot(sum[n][t], w[n], token));
+      }
+    }
+  }
+#pragma GCC unroll 2
+  for (int n = 0; n < kPanels; ++n) {
+    const typename W::Floats scale = W::load_floats(w_scales[n]);
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+      float* const to = out + 16 * (n * kTileTokens + t);
+      W::store(to, W::fma(W::mul(W::floats(sum[n][t]), scale), W::broadcast(x_scales + t), W::load_unless(!more, to)));
+    }
+  }
+}
+
+// TilesFn of levels without tiles: the bits of x16_requantized_tiles.
+template <class W>
+void x16_requantized_dots(const std::byte* unpacked, int64_t panels, int64_t k, Range part, const TileTokens& x,
+                          float* out, TilesPending&) {
+  constexpr int64_t kK = X16Requantized::kK;
+  constexpr int kTokens = 8;
+  const float* const x_scales = x16_token_scales(const_cast<std::byte*>(x.arranged), k);
+  const int64_t first = part.begin / kK, end = (part.end + kK - 1) / kK;
+  for (int64_t b = first; b < end; ++b) {
+    const std::byte* const codes = x.arranged + 2 * b * kTileCodes;
+    const int count = part.end - b * kK > 256 ? 8 : 4;
+    int32_t from[kTileTokens];
+    for (int64_t t = 0; t < x.count; ++t) from[t] = -128 * x16_token_sum<W>(codes + 64 * t, count);
+    const auto panel = [&](int64_t p) {
+      return X16Requantized(const_cast<std::byte*>(unpacked) + ((b - first) * panels + p) * X16Requantized::kBytes);
+    };
+    int64_t p = 0;
+    for (; p + 2 <= panels; p += 2) {
+      const X16Requantized w0 = panel(p), w1 = panel(p + 1);
+      for (int64_t t = 0; t < x.count; t += kTokens) {
+        x16_requantized_dot<W, 2, kTokens>({w0.codes, w1.codes}, {w0.scale, w1.scale}, count, codes + 64 * t,
+                                           x_scales + kTileTokens * b + t, from + t, b > 0,
+                                           out + 16 * (kTileTokens * p + t));
+      }
+    }
+    if (p < panels) {
+      const X16Requantized w = panel(p);
+      for (int64_t t = 0; t < x.count; t += kTokens) {
+        x16_requantized_dot<W, 1, kTokens>({w.codes}, {w.scale}, count, codes + 64 * t, x_scales + kTileTokens * b + t,
+                                           from + t, b > 0, out + 16 * (kTileTokens * p + t));
+      }
+    }
   }
 }
 

@@ -118,9 +118,39 @@ double relative_error(const Product& p, const Shape& s, const Outputs& got) {
 
 void over_tiles(const KernelCall& call) { linear_of(call, LinearForm::kLinear, x16_dots<ll::PlainTileWords>); }
 
+// The same with the products of levels without tiles.
+const Dots* dots_in_registers(DType dtype) {
+  static const std::vector<Dots> all = [] {
+    std::vector<Dots> found;
+    for (const Format& f : formats()) {
+      const Dots* const dots = x16_dots<ll::PlainTileWords>(f.dtype);
+      if (dots == nullptr) continue;
+      found.push_back(*dots);
+      found.back().exact = {};
+      found.back().requantized.tiles = x16_requantized_dots<ll::PlainTileWords>;
+    }
+    return found;
+  }();
+  const auto dots = std::find_if(all.begin(), all.end(), [&](const Dots& d) { return d.dtype == dtype; });
+  return dots == all.end() ? nullptr : &*dots;
+}
+void in_registers(const KernelCall& call) { linear_of(call, LinearForm::kLinear, dots_in_registers); }
+
+// This machine's levels with such products.
+std::vector<Isa> requantizing_levels() {
+  std::vector<Isa> all;
+  for (const Isa isa : {Isa::kAvx512, Isa::kAmx}) {
+    if (has_isa(isa)) all.push_back(isa);
+  }
+  return all;
+}
+
 class X16Requantized : public testing::Test {
  protected:
-  X16Requantized() { plain_.fn[static_cast<size_t>(Isa::kAvx2)] = over_tiles; }
+  X16Requantized() {
+    plain_.fn[static_cast<size_t>(Isa::kAvx2)] = over_tiles;
+    registers_.fn[static_cast<size_t>(Isa::kAvx2)] = in_registers;
+  }
 
   void SetUp() override {
     if (!has_isa(Isa::kAvx2)) GTEST_SKIP() << "this machine lacks avx2";
@@ -130,7 +160,7 @@ class X16Requantized : public testing::Test {
   }
 
   Random random_{11};
-  Kernel plain_ = *find_kernel("linear_q8");
+  Kernel plain_ = *find_kernel("linear_q8"), registers_ = plain_;
 };
 
 // The largest of 512 normal values is 3.1 times their deviation: steps of a 127th of it make an error of 0.7 %, and so
@@ -146,9 +176,13 @@ TEST_F(X16Requantized, IsCloseToTheProduct) {
       const Outputs got = plain(p.c, 1);
       EXPECT_LT(relative_error(p, s, got), 0.012);
       EXPECT_TRUE(plain(p.c, 3) == got) << "3 threads";
+      for (const int threads : {1, 3}) {
+        EXPECT_TRUE(run(registers_, Isa::kAvx2, p.c, threads, false) == got) << "without tiles";
+      }
       for (const int threads : {1, 2}) {
-        if (!has_isa(Isa::kAmx)) break;
-        EXPECT_TRUE(run(*find_kernel("linear_q8"), Isa::kAmx, p.c, threads, false) == got) << "amx";
+        for (const Isa isa : requantizing_levels()) {
+          EXPECT_TRUE(run(*find_kernel("linear_q8"), isa, p.c, threads, false) == got) << isa_name(isa);
+        }
       }
     }
   }
@@ -164,14 +198,16 @@ TEST_F(X16Requantized, TokensInSlabsAreThoseOfRows) {
     p.c.in[0].bytes = tokens.slabs;
     for (const int threads : {1, 2, 5}) {
       EXPECT_TRUE(run(plain_, Isa::kAvx2, p.c, threads, false, true) == want) << threads << " threads";
-      if (!has_isa(Isa::kAmx)) continue;
-      EXPECT_TRUE(run(*find_kernel("linear_q8"), Isa::kAmx, p.c, threads, false, true) == want) << "amx";
+      EXPECT_TRUE(run(registers_, Isa::kAvx2, p.c, threads, false, true) == want) << threads << " threads";
+      for (const Isa isa : requantizing_levels()) {
+        EXPECT_TRUE(run(*find_kernel("linear_q8"), isa, p.c, threads, false, true) == want) << isa_name(isa);
+      }
     }
   }
 }
 
 TEST_F(X16Requantized, QuantizationWritesSlabs) {
-  if (!has_isa(Isa::kAmx)) GTEST_SKIP() << "this machine lacks " << isa_name(Isa::kAmx);
+  if (!has_isa(Isa::kAvx512)) GTEST_SKIP() << "this machine lacks " << isa_name(Isa::kAvx512);
   for (const Shape& s : {Shape{0, 512, 64}, {0, 256, 95}, {0, 1280, 113}, {0, 320, 64}, {0, 512, 63}}) {
     SCOPED_TRACE(testing::Message() << s.tokens << " x " << s.k);
     const std::vector<float> x = normal(random_, s.tokens * s.k, 1);
@@ -181,7 +217,7 @@ TEST_F(X16Requantized, QuantizationWritesSlabs) {
     std::memcpy(c.in[0].bytes.data(), x.data(), x.size() * 4);
     c.out = {output(type(DType::kQ8A, {Dim(Symbol::kT, s.tokens), s.k}))};
     const Kernel& quantize = *find_kernel("quantize");
-    const Outputs rows = run(quantize, Isa::kScalar, c, 1), got = run(quantize, Isa::kAmx, c, 1, false, true);
+    const Outputs rows = run(quantize, Isa::kScalar, c, 1), got = run(quantize, Isa::kAvx512, c, 1, false, true);
     const int64_t in_slabs = slab_tokens(s.tokens, s.k), row = q8a_row_bytes(s.k);
     EXPECT_EQ(in_slabs, s.tokens < 64 || s.k % 256 != 0 ? 0 : s.tokens / 32 * 32);
     EXPECT_TRUE(std::equal(rows[0].begin() + in_slabs * row, rows[0].end(), got[0].begin() + in_slabs * row));
@@ -196,12 +232,12 @@ TEST_F(X16Requantized, QuantizationWritesSlabs) {
       }
     }
     for (const int threads : {2, 3, 7})
-      EXPECT_TRUE(run(quantize, Isa::kAmx, c, threads, false, true) == got) << threads;
+      EXPECT_TRUE(run(quantize, Isa::kAvx512, c, threads, false, true) == got) << threads;
   }
 }
 
 TEST_F(X16Requantized, NormedTokensInSlabsAreThoseOfBothKernels) {
-  if (!has_isa(Isa::kAmx)) GTEST_SKIP() << "this machine lacks " << isa_name(Isa::kAmx);
+  if (!has_isa(Isa::kAvx512)) GTEST_SKIP() << "this machine lacks " << isa_name(Isa::kAvx512);
   const int64_t tokens = 70, k = 768;
   const auto floats_of = [](const std::vector<float>& values, TensorType of) {
     Tensor tensor = {of, 4 * of.last().value, {}};
@@ -217,11 +253,11 @@ TEST_F(X16Requantized, NormedTokensInSlabsAreThoseOfBothKernels) {
   c.out = {output(rows)};
   Case normed = c;
   normed.in = {c.in[0]}, normed.attrs = {};
-  normed.in[0].bytes = run(*find_kernel("rms_norm"), Isa::kAmx, c, 1)[0];
+  normed.in[0].bytes = run(*find_kernel("rms_norm"), Isa::kAvx512, c, 1)[0];
   c.out = normed.out = {output(type(DType::kQ8A256, {Dim(Symbol::kT, tokens), k}))};
-  const Outputs want = run(*find_kernel("quantize"), Isa::kAmx, normed, 1, false, true);
+  const Outputs want = run(*find_kernel("quantize"), Isa::kAvx512, normed, 1, false, true);
   for (const int threads : {1, 2, 7}) {
-    const Outputs got = run(*find_kernel("norm_quantize"), Isa::kAmx, c, threads, false, true);
+    const Outputs got = run(*find_kernel("norm_quantize"), Isa::kAvx512, c, threads, false, true);
     // What slabs do not use of their rows' place nobody writes.
     for (int64_t slab = 0; slab < 64; slab += 32) {
       const auto at = static_cast<ptrdiff_t>(slab * q8a_row_bytes(k));
@@ -235,7 +271,7 @@ TEST_F(X16Requantized, NormedTokensInSlabsAreThoseOfBothKernels) {
 
 // Zeros, what is too small for a scale, infinity and NaN, whichever way they reach a slab.
 TEST_F(X16Requantized, SlabsOfZerosAndWhatIsNotFinite) {
-  if (!has_isa(Isa::kAmx)) GTEST_SKIP() << "this machine lacks " << isa_name(Isa::kAmx);
+  if (!has_isa(Isa::kAvx512)) GTEST_SKIP() << "this machine lacks " << isa_name(Isa::kAvx512);
   const int64_t tokens = 64, k = 256;
   std::vector<float> x = normal(random_, tokens * k, 1);
   std::fill_n(x.begin(), k, 0.0F);
@@ -246,7 +282,7 @@ TEST_F(X16Requantized, SlabsOfZerosAndWhatIsNotFinite) {
   c.in[0].bytes.resize(x.size() * 4);
   std::memcpy(c.in[0].bytes.data(), x.data(), x.size() * 4);
   c.out = {output(type(DType::kQ8A256, {Dim(Symbol::kT, tokens), k}))};
-  const Outputs got = run(*find_kernel("quantize"), Isa::kAmx, c, 1, false, true);
+  const Outputs got = run(*find_kernel("quantize"), Isa::kAvx512, c, 1, false, true);
   for (int64_t t = 0; t < 4; ++t) {
     float scale;
     std::memcpy(&scale, &got[0][static_cast<size_t>(slab_scale(t, 0, k))], 4);
@@ -308,7 +344,13 @@ TEST_F(X16Requantized, ZerosAndWhatIsNotFinite) {
     token[7] = std::numeric_limits<float>::infinity();
     q8a_quantize_row(q8a_for_x16(f.dtype), token.data(), s.k, p.c.in[0].bytes.data() + p.c.in[0].row_bytes);
     const Outputs got = plain(p.c, 1);
+    // NaN where it is NaN: which one is nobody's business.
     const auto* y = reinterpret_cast<const float*>(got[0].data());
+    const Outputs other = run(registers_, Isa::kAvx2, p.c, 1, false);
+    const auto* same = reinterpret_cast<const float*>(other[0].data());
+    for (int64_t i = 0; i < 16 * s.tokens; ++i) {
+      EXPECT_TRUE(same[i] == y[i] || (std::isnan(same[i]) && std::isnan(y[i]))) << name << " " << i;
+    }
     for (int64_t t = 0; t < s.tokens; ++t) {
       for (int64_t r = 0; r < 16; ++r) {
         const float value = y[16 * t + r];

@@ -107,8 +107,8 @@ Command add_serve(CLI::App& app) {
       ->type_name("N");
   app.add_flag("!--no-prefix-caching", o.prefix_cache, "keep no pages of finished prompts for later ones");
   app.add_flag("--deterministic", o.deterministic,
-               "a request's tokens do not depend on what else is served: level amx does not choose faster "
-               "arithmetic for prompts or single tokens; other levels and GPUs are always so");
+               "a request's tokens do not depend on what else is served: level avx512-vnni does not choose faster "
+               "arithmetic for prompts, nor amx for prompts and single tokens; other levels and GPUs are always so");
   app.add_flag_callback(
       "--metrics-llamacpp", [options] { options->metrics_llamacpp = true; }, "print llama.cpp's metric names too");
   app.add_flag_callback(

@@ -6,7 +6,5 @@
 namespace ll::amx {
 
 void attention(const KernelCall& call);
-void quantize(const KernelCall& call);
-void norm_quantize(const KernelCall& call);
 
 }  // namespace ll::amx

@@ -221,7 +221,8 @@ class LinearShare {
     return std::any_of(call_.in.begin() + 1, call_.in.begin() + 1 + static_cast<ptrdiff_t>(roles_.weights), works);
   }
   bool has_tiles(const TensorView& w) const {
-    return q8_ && x16_(w.dtype) != nullptr && x16_(w.dtype)->exact.tiles != nullptr;
+    const Dots* const dots = q8_ ? x16_(w.dtype) : nullptr;
+    return dots != nullptr && (requantized_ ? dots->requantized : dots->exact).tiles != nullptr;
   }
   bool is_rounded(const TensorView& w) const { return bf16_ != nullptr && !q8_ && w.dtype == DType::kBF16; }
   bool streams() const;

@@ -8,6 +8,5 @@ namespace ll::avx512 {
 void attention(const KernelCall& call);
 void quantize(const KernelCall& call);
 void norm_quantize(const KernelCall& call);
-void quantize_row(const KernelCall& call, int64_t t, const float* x);  // avx2::QuantizeRowFn
 
 }  // namespace ll::avx512

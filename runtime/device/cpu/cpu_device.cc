@@ -202,7 +202,7 @@ class CpuDevice final : public Device {
  private:
   // KernelCall::slabs.
   bool slabs(const Program& program) const {
-    return isa_ == Isa::kAmx && !deterministic_ &&
+    return isa_ >= Isa::kAvx512 && !deterministic_ &&
            std::any_of(program.launches.begin(), program.launches.end(), [](const Launch& launch) {
              return !launch.inputs.empty() && is_q8a(launch.inputs[0].type.dtype);
            });
