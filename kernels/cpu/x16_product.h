@@ -1,7 +1,8 @@
 // Panels of kX16 (kernels/quant/layouts.h) times q8a tokens for levels with a four-byte dot product (VNNI): written
 // once over the words of a level, instantiated for each format. From 16 tokens on levels with int8 tiles (AMX) have
-// x16_tiles.h, and from 64 on levels of 16 lanes have x16_requantized.h, over the same words; x16_dots.h makes a level's
-// table of all. Include only from kernels/cpu/LEVEL/ and from tests, once a file; everything has internal linkage.
+// x16_tiles.h, and from 64 on levels of 16 lanes have x16_requantized.h, over the same words; x16_dots.h makes a
+// level's table of all. Include only from kernels/cpu/LEVEL/ and from tests, once a file; everything has internal
+// linkage.
 //
 // Words W of a level (kernels/cpu/avx512/words.h; in plain C++ kernels/cpu/plain_words_test.h):
 //   kLanes                        32-bit lanes of a register, 8 or 16: a row of the panel each

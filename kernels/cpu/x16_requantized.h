@@ -1,7 +1,7 @@
 // Prompts: panels of kX16 whose weights are rounded anew, to one scale for 512 of a row, so that products of any format
-// are those of bytes and sums are scaled once in 512 k: on int8 tiles, whose sums leave the tile unit then, or with VNNI
-// in registers of 16 lanes; both have the same bits. The rounding adds about as much error as that of the activations
-// (docs/decisions/0012-requantized-prompts.md). Include as x16_product.h, whose words and tiles these are.
+// are those of bytes and sums are scaled once in 512 k: on int8 tiles, whose sums leave the tile unit then, or with
+// VNNI in registers of 16 lanes; both have the same bits. The rounding adds about as much error as that of the
+// activations (docs/decisions/0012-requantized-prompts.md). Include as x16_product.h, whose words and tiles these are.
 //
 // For row r and 512 k, with f and low of each group of weights (value = f * code + low) and D the largest |value| that
 // the codes of any group can make:

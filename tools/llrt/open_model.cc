@@ -16,9 +16,10 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
                  "instruction set of the kernels: scalar, avx2, avx-vnni, avx512-vnni or amx (default: the best here)")
       ->check(CLI::IsMember({"scalar", "avx2", "avx-vnni", "avx512-vnni", "amx"}))
       ->type_name("LEVEL");
-  app.add_flag("--deterministic", options.deterministic,
-               "the same logits whatever shares a step: level avx512-vnni does not choose faster arithmetic for prompts, "
-               "nor amx for prompts and single tokens; other levels and GPUs are always so");
+  app.add_flag(
+      "--deterministic", options.deterministic,
+      "the same logits whatever shares a step: level avx512-vnni does not choose faster arithmetic for prompts, "
+      "nor amx for prompts and single tokens; other levels and GPUs are always so");
   app.add_option("--model-dir", options.model_dir, "folder of the files that a plan with --weights reference names")
       ->type_name("DIR");
   app.add_option("--device", options.device,

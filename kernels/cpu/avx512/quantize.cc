@@ -143,7 +143,8 @@ void quantize_row(const KernelCall& call, int64_t t, const float* x) {
   std::byte* const row = y.row<std::byte>(t);
   std::byte *const scales = row + size, *const sums = scales + size / kQ8aGroup * 4;
   for (int64_t i = 0; i < size; i += 256) {
-    if (size - i >= 256 && quantize_256(y.dtype, x + i, row + i, scales + i / kQ8aGroup * 4, sums + i / 16 * 2)) continue;
+    if (size - i >= 256 && quantize_256(y.dtype, x + i, row + i, scales + i / kQ8aGroup * 4, sums + i / 16 * 2))
+      continue;
     avx2::quantize_part(y.dtype, x + i, i, std::min<int64_t>(256, size - i), size, row);
   }
 }
