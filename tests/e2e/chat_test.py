@@ -136,7 +136,8 @@ class Talking(unittest.TestCase):
         self.assertIn("tokens/s", t.screen)
 
     def test_ctrl_c_stops_the_answer_and_twice_leaves(self):
-        t = self.start("--temp", 1)
+        # Slow: else the answer may be over before Ctrl-C.
+        t = self.start("--temp", 1, "--isa", "scalar")
         t.type("Tell me everything of the kings of Israel, and of Judah.\r")
         start = t.wait("Judah.\n")
         while len(t.screen) < start + 20:
