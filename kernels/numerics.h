@@ -38,7 +38,8 @@ struct Case {
   std::vector<std::vector<double>> tolerance_cuda = {};
   // The same for level kAmx where its products take operands as bf16, or as two. Empty: `tolerance`.
   std::vector<std::vector<double>> tolerance_amx = {};
-  // The same for calls that are not deterministic, at levels kAvx512 and kAmx. Empty: the bits of those that are.
+  // The same for calls that are not deterministic, at level kAmx and, of products, kAvx512. Empty: the bits of those
+  // that are.
   std::vector<std::vector<double>> tolerance_any = {};
 };
 

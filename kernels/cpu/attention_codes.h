@@ -100,15 +100,15 @@ inline __attribute__((always_inline)) void add_words(const std::byte* words, con
   }
 }
 
-// Lines of kVectors registers of words: what work on them asks for of what is ahead.
+// Lines of kVectors registers of words: so many, from `ask` on, work on them asks for of what is ahead.
 template <class W, int kVectors>
 inline constexpr int64_t kWordLines = 4 * W::kLanes* kVectors / Prefetch::kLine;
 
 template <class W, int kVectors>
-inline __attribute__((always_inline)) void ask_for_lines(const std::byte* ask) {
+inline __attribute__((always_inline)) void ask_for_lines(const std::byte*& ask) {
   static_assert(kWordLines<W, kVectors> > 0);
 #pragma GCC unroll 4
-  for (int64_t i = 0; i < kWordLines<W, kVectors>; ++i) Prefetch::line(ask + i * Prefetch::kLine);
+  for (int64_t i = 0; i < kWordLines<W, kVectors>; ++i, ask += Prefetch::kLine) Prefetch::line(ask);
 }
 
 template <class W, int kRows, int kVectors>
@@ -136,10 +136,7 @@ inline __attribute__((always_inline)) void dot_key_codes(const int16_t* queries,
     const std::byte* place = plane + kv_code_offset(KvPart::kKeys, head_dim, j, group);
     const int16_t* query = queries + group;
     for (int64_t i = 0; i < words; ++i, place += 4 * kKvPageSize, query += 4) {
-      if (kAsk) {
-        ask_for_lines<W, kVectors>(ask);
-        ask += kWordLines<W, kVectors> * Prefetch::kLine;
-      }
+      if (kAsk) ask_for_lines<W, kVectors>(ask);
       add_words<W>(place, query, row, sum);
     }
     const auto* scales = reinterpret_cast<const float*>(plane + kv_scale_offset(head_dim, j, group / kKvGroup));
@@ -167,21 +164,19 @@ struct StepValues {
 [[gnu::noinline]] inline float unit_scales(const StepValues& values, int64_t head_dim, int64_t group, int64_t begin,
                                            int64_t end, float* units) {
   const __m256i from = _mm256_set1_epi32(static_cast<int>(begin)), to = _mm256_set1_epi32(static_cast<int>(end));
-  __m256i place = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   __m256i most = _mm256_setzero_si256();  // magnitudes order like their bits, NaN above infinity
-  for (int64_t p = 0; p < kAttentionStep / kKvPageSize; ++p) {
-    const bool known = p >= values.begin && p < values.end;
-    const std::byte* const scales = known ? values.plane[p] + kv_scale_offset(head_dim, 0, group) : nullptr;
+  std::fill(units, units + values.begin * kKvPageSize, 0.0f);
+  std::fill(units + values.end * kKvPageSize, units + kAttentionStep, 0.0f);
+  for (int64_t p = values.begin; p < values.end; ++p) {
+    const auto* scales = reinterpret_cast<const float*>(values.plane[p] + kv_scale_offset(head_dim, 0, group));
 #pragma GCC unroll 4
     for (int64_t j = 0; j < kKvPageSize; j += 8) {
-      __m256 scale = _mm256_setzero_ps();
-      if (known) {
-        const __m256i seen = _mm256_andnot_si256(_mm256_cmpgt_epi32(from, place), _mm256_cmpgt_epi32(to, place));
-        scale = _mm256_and_ps(_mm256_loadu_ps(reinterpret_cast<const float*>(scales) + j), _mm256_castsi256_ps(seen));
-      }
+      const __m256i place = _mm256_add_epi32(places, _mm256_set1_epi32(static_cast<int>(p * kKvPageSize + j)));
+      const __m256i seen = _mm256_andnot_si256(_mm256_cmpgt_epi32(from, place), _mm256_cmpgt_epi32(to, place));
+      const __m256 scale = _mm256_and_ps(_mm256_loadu_ps(scales + j), _mm256_castsi256_ps(seen));
       most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_castps_si256(scale), _mm256_set1_epi32(0x7fffffff)));
       _mm256_storeu_ps(units + p * kKvPageSize + j, scale);
-      place = _mm256_add_epi32(place, _mm256_set1_epi32(8));
     }
   }
   const __m256 all[4] = {_mm256_castsi256_ps(most)};
@@ -224,10 +219,7 @@ inline __attribute__((always_inline)) void add_value_codes(const StepValues& val
     const int16_t* weight = weights + p * kKvPageSize;
     const std::byte* ask = kAsk ? ahead.lines(kKvPageSize / 4 * kWordLines<W, kVectors>) : nullptr;
     for (int64_t j = 0; j < kKvPageSize; j += 4, words += distance, weight += 4) {
-      if (kAsk) {
-        ask_for_lines<W, kVectors>(ask);
-        ask += kWordLines<W, kVectors> * Prefetch::kLine;
-      }
+      if (kAsk) ask_for_lines<W, kVectors>(ask);
       add_words<W>(words, weight, kAttentionStep, sum);
     }
   }

@@ -159,18 +159,18 @@ class Block {
   // Weights and weighted values of a step, and meanwhile asks for the next step's keys.
   void add_weighted(const Heads& of, int64_t step) {
     const int64_t begin = of.begin(step), end = of.end(step);
+    // Of i8 a line for each page's weights, the others between products.
+    const int64_t parts = codes_ ? kKvPageSize * bytes_ / Prefetch::kLine
+                                 : (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes) * rows_of(of, 0).groups();
+    Prefetch ahead = ahead_of(of, step + kAttentionStep, of.kv_head, parts);
     if (codes_) {
-      // In weights a line for each page, the others between products.
-      Prefetch ahead = ahead_of(of, step + kAttentionStep, of.kv_head, kKvPageSize * bytes_ / Prefetch::kLine);
       for (int64_t head = 0; head < of.count; ++head) {
         add_codes(of, head, step, ahead);
         ahead.keep_up(head + 1, of.count);
       }
       return;
     }
-    for_rows({0, size_}, [&](auto count, int64_t n) { weigh<count>(n, step, nullptr); });
-    const int64_t parts = (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes) * rows_of(of, 0).groups();
-    Prefetch ahead = ahead_of(of, step + kAttentionStep, of.kv_head, parts);
+    for_rows({0, size_}, [&](auto count, int64_t n) { weigh<count>(n, step, ahead); });
     int64_t done = 0;
     for (int64_t page = begin; page < end; ++page) {
       const int64_t start = page * kKvPageSize;
@@ -222,7 +222,7 @@ class Block {
     units_begin_ = units_end_ = 0;
     const Rows rows = rows_of(of, head);
     for_rows(rows, [&](auto count, int64_t n) {
-      weigh<count>(n, step, &ahead);
+      weigh<count>(n, step, ahead);
       if (n == rows.begin) {
         accumulate_codes<count, true>(n, step, ahead);
       } else {
@@ -269,7 +269,7 @@ class Block {
   // -infinity, whatever lies there, which its total loses beside the 1 of the largest, and the code 0. Of i8, asks for
   // what is ahead.
   template <int kRows>
-  [[gnu::noinline]] void weigh(int64_t n, int64_t start, Prefetch* ahead) {
+  [[gnu::noinline]] void weigh(int64_t n, int64_t start, Prefetch& ahead) {
     const __m256 none = _mm256_set1_ps(-std::numeric_limits<float>::infinity());
     const __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const auto [first, last] = pages_of(n, kRows, start);
@@ -316,7 +316,7 @@ class Block {
             for (int64_t k = 0; k < 4; ++k) _mm256_store_ps(weights + j + 8 * k, w[k]);
             continue;
           }
-          ahead->next();
+          ahead.next();
           for (int64_t g = 0; g < groups_; ++g) {
             code_weights(w, scale_units_ + g * kAttentionStep + j,
                          weight_codes_ + (g * kAttentionRowsAtOnce + i) * kAttentionStep + j);
@@ -437,7 +437,7 @@ class Block {
   const TensorView &q_, &kv_, &y_;
   int64_t head_dim_, row_, bytes_, groups_;
   bool codes_;   // the cache is i8
-  bool direct_;  // values are read from the cache; else through page_
+  bool direct_;  // values that are floats are read from the cache; else through page_
   float scale_;
   float *queries_, *sums_, *page_, *columns_, *weights_;  // scratch: kernels/attention.h
   int16_t* weight_codes_;

@@ -201,6 +201,13 @@ struct X16RequantizedPanels {
   static constexpr int64_t kPieceBytes = X16Requantized::kBytes, kStepBytes = 1024, kSumBytes = 0;
 };
 
+// What sums of 512 k become: `to`, or 0 where these are the first, + sum * scale * x_scale.
+template <class W>
+inline __attribute__((always_inline)) void x16_add_scaled(typename W::Ints sum, typename W::Floats scale,
+                                                          const float* x_scale, bool first, float* to) {
+  W::store(to, W::fma(W::mul(W::floats(sum), scale), W::broadcast(x_scale), W::load_unless(first, to)));
+}
+
 // What scales sums of a block's kPanels panels and 16 * kTiles tokens.
 template <class W, int kTiles, int kPanels>
 struct X16RequantizedScales {
@@ -214,8 +221,8 @@ struct X16RequantizedScales {
   // Those of panel n and token t of a tile.
   inline __attribute__((always_inline)) void add(const Sums& of, int n, int tile, int t) const {
     float* const to = of.out + 16 * (n * kTileTokens + 16 * tile + t);
-    const Floats sum = W::mul(W::floats(W::load(of.sums + 64 * (16 * (tile * kPanels + n) + t))), scale[n]);
-    W::store(to, W::fma(sum, W::broadcast(of.x_scale + 16 * tile + t), W::load_unless(of.first, to)));
+    const typename W::Ints sum = W::load(of.sums + 64 * (16 * (tile * kPanels + n) + t));
+    x16_add_scaled<W>(sum, scale[n], of.x_scale + 16 * tile + t, of.first, to);
   }
   // Two of the kPanels * kTokens, from i on.
   inline __attribute__((always_inline)) void add_two(const Sums& of, int i) const {
@@ -337,20 +344,19 @@ inline __attribute__((always_inline)) int32_t x16_token_sum(const std::byte* cod
   return all;
 }
 
-// 64 * count k of kPanels panels times kTokens tokens: out[panel][kTileTokens][16] is theirs, or with `more` they are
-// added to it. first[t] begins the sums of token t: -128 times those of its codes, since codes of weights become
-// unsigned here.
+// 64 * count k of kPanels panels, X16Requantized one after the other, times kTokens tokens:
+// out[panel][kTileTokens][16], added to but by the `first`. begin[t] is what sums of token t begin with: -128 times
+// that of its codes, since codes of weights become unsigned here.
 template <class W, int kPanels, int kTokens>
-inline __attribute__((always_inline)) void x16_requantized_dot(const std::byte* const (&codes)[kPanels],
-                                                               const float* const (&w_scales)[kPanels], int count,
-                                                               const std::byte* x, const float* x_scales,
-                                                               const int32_t* first, bool more, float* out) {
+inline __attribute__((always_inline)) void x16_requantized_dot(std::byte* panels, int count, const std::byte* x,
+                                                               const float* x_scales, const int32_t* begin, bool first,
+                                                               float* out) {
   using Ints = typename W::Ints;
   Ints sum[kPanels][kTokens];
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 2
-    for (int n = 0; n < kPanels; ++n) sum[n][t] = W::set(first[t]);
+    for (int n = 0; n < kPanels; ++n) sum[n][t] = W::set(begin[t]);
   }
   for (int i = 0; i < count; ++i) {
 #pragma GCC unroll 4
@@ -358,7 +364,8 @@ inline __attribute__((always_inline)) void x16_requantized_dot(const std::byte* 
       Ints w[kPanels];
 #pragma GCC unroll 2
       for (int n = 0; n < kPanels; ++n) {
-        w[n] = W::subtract8(W::load(codes[n] + 1024 * i + 64 * j), W::set(static_cast<int32_t>(0x80808080u)));
+        const std::byte* const codes = X16Requantized(panels + n * X16Requantized::kBytes).codes;
+        w[n] = W::subtract8(W::load(codes + 1024 * i + 64 * j), W::set(static_cast<int32_t>(0x80808080u)));
       }
 #pragma GCC unroll 8
       for (int t = 0; t < kTokens; ++t) {
@@ -370,11 +377,10 @@ inline __attribute__((always_inline)) void x16_requantized_dot(const std::byte* 
   }
 #pragma GCC unroll 2
   for (int n = 0; n < kPanels; ++n) {
-    const typename W::Floats scale = W::load_floats(w_scales[n]);
+    const typename W::Floats scale = W::load_floats(X16Requantized(panels + n * X16Requantized::kBytes).scale);
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
-      float* const to = out + 16 * (n * kTileTokens + t);
-      W::store(to, W::fma(W::mul(W::floats(sum[n][t]), scale), W::broadcast(x_scales + t), W::load_unless(!more, to)));
+      x16_add_scaled<W>(sum[n][t], scale, x_scales + t, first, out + 16 * (n * kTileTokens + t));
     }
   }
 }
@@ -390,27 +396,18 @@ void x16_requantized_dots(const std::byte* unpacked, int64_t panels, int64_t k, 
   for (int64_t b = first; b < end; ++b) {
     const std::byte* const codes = x.arranged + 2 * b * kTileCodes;
     const int count = part.end - b * kK > 256 ? 8 : 4;
-    int32_t from[kTileTokens];
-    for (int64_t t = 0; t < x.count; ++t) from[t] = -128 * x16_token_sum<W>(codes + 64 * t, count);
-    const auto panel = [&](int64_t p) {
-      return X16Requantized(const_cast<std::byte*>(unpacked) + ((b - first) * panels + p) * X16Requantized::kBytes);
+    int32_t begin[kTileTokens];
+    for (int64_t t = 0; t < x.count; ++t) begin[t] = -128 * x16_token_sum<W>(codes + 64 * t, count);
+    std::byte* const of_block = const_cast<std::byte*>(unpacked) + (b - first) * panels * X16Requantized::kBytes;
+    const auto multiply = [&]<int kPanels>(int64_t p) {
+      for (int64_t t = 0; t < x.count; t += kTokens) {
+        x16_requantized_dot<W, kPanels, kTokens>(of_block + p * X16Requantized::kBytes, count, codes + 64 * t,
+                                                 x_scales + kTileTokens * b + t, begin + t, b == 0,
+                                                 out + 16 * (kTileTokens * p + t));
+      }
     };
-    int64_t p = 0;
-    for (; p + 2 <= panels; p += 2) {
-      const X16Requantized w0 = panel(p), w1 = panel(p + 1);
-      for (int64_t t = 0; t < x.count; t += kTokens) {
-        x16_requantized_dot<W, 2, kTokens>({w0.codes, w1.codes}, {w0.scale, w1.scale}, count, codes + 64 * t,
-                                           x_scales + kTileTokens * b + t, from + t, b > 0,
-                                           out + 16 * (kTileTokens * p + t));
-      }
-    }
-    if (p < panels) {
-      const X16Requantized w = panel(p);
-      for (int64_t t = 0; t < x.count; t += kTokens) {
-        x16_requantized_dot<W, 1, kTokens>({w.codes}, {w.scale}, count, codes + 64 * t, x_scales + kTileTokens * b + t,
-                                           from + t, b > 0, out + 16 * (kTileTokens * p + t));
-      }
-    }
+    for (int64_t p = 0; p + 2 <= panels; p += 2) multiply.template operator()<2>(p);
+    if (panels % 2 != 0) multiply.template operator()<1>(panels - 1);
   }
 }
 

@@ -1,6 +1,7 @@
 #include "kernels/cuda/device_cases.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/kv_layout.h"
 #include "kernels/quant/formats.h"
@@ -54,9 +55,13 @@ std::vector<Case> device_cases(const Kernel& kernel) {
 
 namespace {
 
-// Calls move(by column, by row, bytes) for each piece of a cache's planes, in bytes from its begin.
-template <class F>
-void each_piece(const TensorType& type, F move) {
+// An i8 cache by column as rows, or the other way; other operands as they are.
+std::vector<std::byte> turned(const TensorType& type, std::vector<std::byte> bytes, bool to_rows) {
+  if (type.rank != 4 || type.dtype != DType::kI8 || bytes.empty()) return bytes;
+  std::vector<std::byte> result(bytes.size());
+  const auto move = [&](int64_t column, int64_t row, int64_t count) {
+    std::copy_n(bytes.data() + (to_rows ? column : row), count, result.data() + (to_rows ? row : column));
+  };
   const int64_t head_dim = type.last().value, codes = kv_scales_offset(head_dim), kv_heads = type.dim(1).value / 2;
   const int64_t row_bytes = kv_row_bytes(type.dtype, head_dim);
   for (int64_t plane = 0; plane < 2 * type.dim(0).value * kv_heads; ++plane) {
@@ -70,28 +75,16 @@ void each_piece(const TensorType& type, F move) {
       }
     }
   }
+  return result;
 }
-
-bool differs(const TensorType& type) { return type.rank == 4 && type.dtype == DType::kI8; }
 
 }  // namespace
 
 std::vector<std::byte> as_gpus_hold(const TensorType& type, std::vector<std::byte> bytes) {
-  if (!differs(type) || bytes.empty()) return bytes;
-  std::vector<std::byte> rows(bytes.size());
-  each_piece(type, [&](int64_t column, int64_t row, int64_t count) {
-    std::copy_n(bytes.data() + column, count, rows.data() + row);
-  });
-  return rows;
+  return turned(type, std::move(bytes), true);
 }
-
 std::vector<std::byte> as_cpus_hold(const TensorType& type, std::vector<std::byte> bytes) {
-  if (!differs(type) || bytes.empty()) return bytes;
-  std::vector<std::byte> columns(bytes.size());
-  each_piece(type, [&](int64_t column, int64_t row, int64_t count) {
-    std::copy_n(bytes.data() + row, count, columns.data() + column);
-  });
-  return columns;
+  return turned(type, std::move(bytes), false);
 }
 
 }  // namespace ll::numerics
