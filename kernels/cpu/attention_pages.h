@@ -94,8 +94,8 @@ class Block {
   }
 
  private:
-  const std::byte* plane(int64_t page, int64_t index) const {
-    return kv_.data + kv_row_offset(bytes_, kv_.dim(1), page * kKvPageSize, index);
+  const std::byte* plane(int64_t page, KvPart part, int64_t head) const {
+    return kv_.data + kv_plane_offset(bytes_, kv_.dim(1), page * kKvPageSize, part, head);
   }
 
   struct Rows {
@@ -125,23 +125,24 @@ class Block {
   };
   Rows rows_of(const Heads& of, int64_t head) const { return {head * size_ / of.count, (head + 1) * size_ / of.count}; }
 
-  // Planes from `index` on of a step's pages, one for each head, in about so many parts for each. None behind the last.
-  Prefetch ahead_of(const Heads& of, int64_t step, int64_t index, int64_t parts) const {
+  // The heads' planes of a step's pages, in about so many parts for each. None behind the last page.
+  Prefetch ahead_of(const Heads& of, int64_t step, KvPart part, int64_t parts) const {
     Prefetch ahead(kv_.data, of.count * kKvPageSize * bytes_,
                    std::max<int64_t>(1, parts * of.count * (of.end(step) - of.begin(step))));
-    for (int64_t page = of.begin(step); page < of.end(step); ++page) ahead.add_page(plane(of.pages[page], index));
+    for (int64_t page = of.begin(step); page < of.end(step); ++page)
+      ahead.add_page(plane(of.pages[page], part, of.kv_head));
     return ahead;
   }
 
   // Scores of a step, page by page, and meanwhile asks for its values.
   void find_scores(const Heads& of, int64_t step) {
-    const int64_t begin = of.begin(step), end = of.end(step), values = kv_.dim(1) / 2 + of.kv_head;
-    Prefetch ahead = ahead_of(of, step, values, 2 * rows_of(of, 0).groups());
+    const int64_t begin = of.begin(step), end = of.end(step);
+    Prefetch ahead = ahead_of(of, step, KvPart::kValues, 2 * rows_of(of, 0).groups());
     int64_t done = 0;
     for (int64_t page = begin; page < end; ++page) {
       for (int64_t head = 0; head < of.count; ++head) {
         const Rows rows = rows_of(of, head);
-        with_keys(plane(of.pages[page], of.kv_head + head), [&](const auto& keys) {
+        with_keys(plane(of.pages[page], KvPart::kKeys, of.kv_head + head), [&](const auto& keys) {
           for_rows(rows, [&](auto count, int64_t n) {
             // Others than the first would ask in vain.
             if (n == rows.begin) {
@@ -162,7 +163,7 @@ class Block {
     // Of i8 a line for each page's weights, the others between products.
     const int64_t parts = codes_ ? kKvPageSize * bytes_ / Prefetch::kLine
                                  : (row_ + 2 * W::kLanes - 1) / (2 * W::kLanes) * rows_of(of, 0).groups();
-    Prefetch ahead = ahead_of(of, step + kAttentionStep, of.kv_head, parts);
+    Prefetch ahead = ahead_of(of, step + kAttentionStep, KvPart::kKeys, parts);
     if (codes_) {
       for (int64_t head = 0; head < of.count; ++head) {
         add_codes(of, head, step, ahead);
@@ -176,7 +177,7 @@ class Block {
       const int64_t start = page * kKvPageSize;
       const int64_t from = std::max<int64_t>(of.first - start, 0), to = std::min(of.last + 1 - start, kKvPageSize);
       for (int64_t head = 0; head < of.count; ++head) {
-        with_values(plane(of.pages[page], kv_.dim(1) / 2 + of.kv_head + head), from, to, [&](const auto& values) {
+        with_values(plane(of.pages[page], KvPart::kValues, of.kv_head + head), from, to, [&](const auto& values) {
           for_rows(rows_of(of, head), [&](auto count, int64_t n) { accumulate<count>(n, values, start, ahead); });
         });
         ahead.keep_up(++done, (end - begin) * of.count);
@@ -214,10 +215,10 @@ class Block {
 
   // i8: weights and weighted values of one head's rows in a step.
   void add_codes(const Heads& of, int64_t head, int64_t step, Prefetch& ahead) {
-    const int64_t first = step / kKvPageSize, index = kv_.dim(1) / 2 + of.kv_head + head;
+    const int64_t first = step / kKvPageSize;
     step_values_ = {{}, of.begin(step) - first, of.end(step) - first};
     for (int64_t p = step_values_.begin; p < step_values_.end; ++p) {
-      step_values_.plane[p] = plane(of.pages[first + p], index);
+      step_values_.plane[p] = plane(of.pages[first + p], KvPart::kValues, of.kv_head + head);
     }
     units_begin_ = units_end_ = 0;
     const Rows rows = rows_of(of, head);
