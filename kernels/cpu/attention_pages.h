@@ -2,9 +2,9 @@
 // everything has internal linkage.
 //
 // One unit of work is a block of query rows (tokens of one sequence x query heads of one kv head, or of a few) against
-// the pages they see, in order. A page's keys are turned by column once, so that the lanes of a product with a query
-// are keys; its values are read as they lie, so that the lanes of a weighted sum are elements. Either way up to
-// kAttentionRowsAtOnce query rows share each key or value that became a float, and no lanes are summed.
+// the pages they see, in order. A page's keys are turned by column once (of i8 they lie so), so that the lanes of a
+// product with a query are keys; its values are read as they lie, so that the lanes of a weighted sum are elements.
+// Either way up to kAttentionRowsAtOnce query rows share each key or value that was loaded, and no lanes are summed.
 //
 // For each query row the arithmetic is fixed: a score is the sum over groups of kKvGroup elements of the group's
 // products, added in order (for i8 exactly, times the group's scale); one online softmax step every kAttentionStep
