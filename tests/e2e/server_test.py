@@ -706,7 +706,7 @@ class Shutdown(unittest.TestCase):
         # Enough to be at work until the server has been asked.
         keep = [http.client.HTTPConnection(*address) for _ in range(8)]
         for connection in keep:
-            connection.request("POST", "/v1/completions", json.dumps(greedy("And", 1500, ignore_eos=True, stream=True)),
+            connection.request("POST", "/v1/completions", json.dumps(greedy("And", 500, ignore_eos=True, stream=True)),
                                {"Content-Type": "application/json"})
         answers = [connection.getresponse() for connection in keep]
         server.process.send_signal(signal.SIGTERM)
@@ -715,6 +715,8 @@ class Shutdown(unittest.TestCase):
                 socket.create_connection(address).close()
             except ConnectionRefusedError:
                 break
+            except ConnectionResetError:
+                pass  # it waited to be accepted when the server stopped listening
             time.sleep(0.002)
         half.sendall(b"Host: localhost\r\n\r\n")
         self.assertTrue(half.recv(1000).startswith(b"HTTP/1.1 503 "))
