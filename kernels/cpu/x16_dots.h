@@ -12,9 +12,10 @@ constexpr Dots x16_dots_of() {
   // What linear_panel_bytes counts for kTilePanels.
   static_assert(X16Unpacked<F>::kBytes <= 40 * 256 && X16Blocks<F>::kBytes <= 40 * 256);
   static_assert(kRequantizedPanels * X16Requantized::kBytes <= kTilePanels * 40 * X16Requantized::kK);
-  Dots dots = {F.dtype, x16_dot<W, F, 1>, x16_dot<W, F, 2>, x16_dot<W, F, 4>};
+  constexpr int kMostTokens = W::kLanes == 16 ? 8 : 4;
+  Dots dots = {F.dtype, dots_of_tokens<kMostTokens>([]<int kTokens> { return &x16_dot<W, F, kTokens>; })};
   if constexpr (x16_has_sums<F>) dots.sums = x16_sums<F>;
-  if constexpr (W::kLanes == 16) dots.eight = x16_dot<W, F, 8>, dots.side = x16_side<W, F>, dots.in_order = true;
+  if constexpr (W::kLanes == 16) dots.side = x16_side<W, F>, dots.in_order = true;
   if constexpr (requires { W::tiles_end(); }) {
     if constexpr (F.group == 0) {
       dots.exact = {x16_unpack_panel<W, F>, X16Unpacked<F>::bytes, x16_arrange<W, F.min>, x16_tiles<W, F>};

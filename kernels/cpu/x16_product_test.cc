@@ -71,7 +71,7 @@ TEST(X16Side, GivesTheBitsOfPanelsOneByOne) {
     const DotTokens tokens = {token.data(), 0, sums.data(), 0};
     alignas(64) float want[kRows], got[kRows];
     for (int n = 0; n < kSidePanels; ++n) {
-      dots->one(panels.data() + 16 * n * row, 16, k, tokens, want + 16 * n);
+      dots->of_tokens[0](panels.data() + 16 * n * row, 16, k, tokens, want + 16 * n);
     }
     dots->side(panels.data(), 16 * row, k, tokens, got);
     EXPECT_TRUE(std::equal(want, want + kRows, got)) << f.name;

@@ -140,7 +140,7 @@ TEST_P(Linear, TokensDoNotDependOnTheirCompany) {
       const Operand w = weight(dtype, n, k), bias = vector(n), x = tokens(t, k, dtype);
       const std::string name = q8 ? "linear_q8" : "linear";
       const Operand all = run(name, {x, w, bias}, n);
-      for (const int64_t chunk : {1, 2, 3, 5, 7, 16}) {
+      for (const int64_t chunk : {1, 2, 3, 4, 5, 6, 7, 8, 9, 16}) {
         for (int64_t first = 0; first < t; first += chunk) {
           const int64_t count = std::min(chunk, t - first);
           ASSERT_EQ(run(name, {x.rows(first, count), w, bias}, n).bytes, all.rows(first, count).bytes)

@@ -84,8 +84,8 @@ constexpr int64_t kMany = 8;  // tokens for which what ManyFn makes ready pays
 class Steps {
  public:
   Steps(const Panels& panels, int64_t k, const DotTokens& x, int64_t tokens)
-      : dots_(panels.dots()), k_(k), panel_bytes_(panels.bytes()), tokens_(tokens), x_(x) {
-    if (tokens != size_of(tokens) || (dots_.many != nullptr && tokens >= kMany)) return;
+      : dots_(panels.dots()), most_(dots_.most_tokens()), k_(k), panel_bytes_(panels.bytes()), tokens_(tokens), x_(x) {
+    if (tokens > most_ || (dots_.many != nullptr && tokens >= kMany)) return;
     only_ = dot_of(tokens);
     x_.in_order = !is_intel() && tokens == 1 && dots_.in_order;
     x_.ahead = is_intel() ? kAheadOnIntel : x_.in_order ? kAheadInOrder : kAhead;
@@ -102,11 +102,10 @@ class Steps {
       dots_.many(panel, k_, part, t, out);
     }
     const bool many = t > 0 || tokens_ > kMostAhead;
-    int64_t steps = 0;
-    for (int64_t left = tokens_ - t; left > 0; left -= size_of(left)) ++steps;
+    int64_t steps = (tokens_ - t + most_ - 1) / most_;
     const auto share = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(steps, 1))));
     for (; t < tokens_; --steps) {
-      const int64_t size = size_of(tokens_ - t);
+      const int64_t size = (tokens_ - t + steps - 1) / steps;
       DotTokens part = x_.from(t);
       if (!many && steps <= share) {
         part.ahead = panel_bytes_, part.ahead_mask = share - 1, part.ahead_turn = steps - 1;
@@ -117,16 +116,10 @@ class Steps {
   }
 
  private:
-  // Tokens of the next step when `left` are left.
-  int64_t size_of(int64_t left) const {
-    return left >= 8 && dots_.eight != nullptr ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-  }
-  DotFn dot_of(int64_t size) const {
-    return size == 8 ? dots_.eight : size == 4 ? dots_.four : size == 2 ? dots_.two : dots_.one;
-  }
+  DotFn dot_of(int64_t tokens) const { return dots_.of_tokens[static_cast<size_t>(tokens - 1)]; }
 
   const Dots& dots_;
-  const int64_t k_, panel_bytes_, tokens_;
+  const int64_t most_, k_, panel_bytes_, tokens_;
   DotTokens x_;
   DotFn only_ = nullptr;  // of a single step
 };

@@ -2,8 +2,11 @@
 // of.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "kernels/ref/linear.h"
 #include "kernels/type.h"
@@ -115,16 +118,28 @@ struct Tiles {
   TilesFn tiles = nullptr;
 };
 struct Dots {
+  static constexpr size_t kMostTokens = 8;
+
   DType dtype;
-  DotFn one, two, four;    // tokens
-  DotFn eight = nullptr;   // null: the level has none
-  SideFn side = nullptr;   // null: the level has none
-  ManyFn many = nullptr;   // null: the level has none
-  SumsFn sums = nullptr;   // null: the products do not read DotTokens::sums
-  bool in_order = false;   // the product of one token heeds DotTokens::in_order
-  Tiles exact = {};        // the bits of the others
-  Tiles requantized = {};  // faster and less exact (kernels/cpu/x16_requantized.h)
+  std::array<DotFn, kMostTokens> of_tokens;  // of 1, 2 and so on; null behind the most that the level has
+  SideFn side = nullptr;                     // null: the level has none
+  ManyFn many = nullptr;                     // null: the level has none
+  SumsFn sums = nullptr;                     // null: the products do not read DotTokens::sums
+  bool in_order = false;                     // the product of one token heeds DotTokens::in_order
+  Tiles exact = {};                          // the bits of the others
+  Tiles requantized = {};                    // faster and less exact (kernels/cpu/x16_requantized.h)
+
+  int64_t most_tokens() const { return std::find(of_tokens.begin(), of_tokens.end(), nullptr) - of_tokens.begin(); }
 };
+
+// Dots::of_tokens from of.operator()<tokens>() for 1 to kMost.
+template <int kMost, class Of>
+constexpr std::array<DotFn, Dots::kMostTokens> dots_of_tokens(const Of& of) {
+  return [&]<int... kLess>(std::integer_sequence<int, kLess...>) {
+    return std::array<DotFn, Dots::kMostTokens>{of.template operator()<kLess + 1>()...};
+  }
+  (std::make_integer_sequence<int, kMost>());
+}
 
 // Null when the dtype is none of theirs.
 using DotsOf = const Dots* (*)(DType dtype);

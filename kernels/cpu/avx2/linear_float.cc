@@ -80,11 +80,11 @@ void dot_rows(const std::byte* w, int64_t rows, int64_t k, const DotTokens& x, f
   for (; r < rows; ++r) dot_block<F, 1, kTokens>(w + r * k * F::kBytes, k, x, out + r);
 }
 
-constexpr Dots kDots[] = {
-    {DType::kF32, dot_rows<F32, 1>, dot_rows<F32, 2>, dot_rows<F32, 4>},
-    {DType::kF16, dot_rows<F16, 1>, dot_rows<F16, 2>, dot_rows<F16, 4>},
-    {DType::kBF16, dot_rows<BF16, 1>, dot_rows<BF16, 2>, dot_rows<BF16, 4>},
-};
+template <class F>
+constexpr Dots dots_of(DType dtype) {
+  return {dtype, dots_of_tokens<4>([]<int kTokens> { return &dot_rows<F, kTokens>; })};
+}
+constexpr Dots kDots[] = {dots_of<F32>(DType::kF32), dots_of<F16>(DType::kF16), dots_of<BF16>(DType::kBF16)};
 
 }  // namespace
 

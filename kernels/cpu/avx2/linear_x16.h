@@ -455,7 +455,7 @@ void dot_many(const std::byte* panel, int64_t k, const DotTokens& x, int64_t tok
 
 template <class F>
 constexpr Dots dots_of(DType dtype) {
-  Dots dots = {dtype, dot_panel<F, 1>, dot_panel<F, 2>, dot_panel<F, 4>};
+  Dots dots = {dtype, dots_of_tokens<4>([]<int kTokens> { return &dot_panel<F, kTokens>; })};
   // Blocks of 32 of one plane of bits are unpacked in passing as fast as they would be read unpacked.
   if constexpr (F::kGroup != 0 || F::kHighBits != 0) dots.many = dot_many<F>;
   if constexpr (kHasSums<F>) dots.sums = sums_of<F>;
