@@ -10,8 +10,8 @@
 namespace ll {
 
 // Bytes a second that `threads` threads together read from a buffer of `bytes` bytes, each a part of its own, front to
-// back: the median of several passes. `cpus`: where each thread runs, this one during the call; none: anywhere.
-// kOutOfMemory when the buffer cannot be had.
+// back: the median of several passes, of loads alone or with lines asked for ahead (AVX2), whichever is faster. `cpus`:
+// where each thread runs, this one during the call; none: anywhere. kOutOfMemory when the buffer cannot be had.
 Result<double> measure_read_bandwidth(uint64_t bytes, int threads, std::span<const CpuSet> cpus = {});
 
 }  // namespace ll
