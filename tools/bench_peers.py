@@ -3,7 +3,7 @@
 
 Peers are programs with llama-bench's options: --peer NAME=PROGRAM (several), else llama-bench on the PATH. Every round runs
 each program once for each file, in turn, so that what else the machine does falls on all of them; the medians are printed.
-Streaming read is measured by llrt bench in each of its runs.
+Streaming read is measured by llrt bench between the repetitions of each row, and shares are of that.
 
   tools/bench-peers.sh --bin build/release --peer llama.cpp=$HOME/llama.cpp/build/bin/llama-bench model-Q4_K_M.gguf
 """
@@ -61,14 +61,14 @@ class Ours:
 
     def run(self, model):
         a, rows = self.arguments, {}
-        for row in self.bench(model, "-p", a.prompt, "-n", a.generate):
-            rows[row["test"]] = (row["tokens_per_second"], row["gb_s"])
+        runs = [("-p", a.prompt, "-n", a.generate)]
         if a.batch > 1:
-            for row in self.bench(model, "-p", 0, "-n", a.generate, "-b", a.batch):
-                rows[row["test"]] = (row["tokens_per_second"], row["gb_s"])
+            runs.append(("-p", 0, "-n", a.generate, "-b", a.batch))
         if a.depth > 0:
-            for row in self.bench(model, "-p", 0, "-n", a.generate, "-d", a.depth):
-                rows[row["test"]] = (row["tokens_per_second"], row["gb_s"])
+            runs.append(("-p", 0, "-n", a.generate, "-d", a.depth))
+        for options in runs:
+            for row in self.bench(model, *options):
+                rows[row["test"]] = (row["tokens_per_second"], row["share_of_read_bandwidth"])
         return rows
 
 
@@ -99,8 +99,8 @@ def machine(arguments, ours):
             f"rounds in turns; streaming read {statistics.median(ours.bandwidths):.1f} GB/s measured in the same runs.")
 
 
-def table(results, programs, bandwidth):
-    """Lines of Markdown from {model: {program: {test: [(tokens/s, GB/s)]}}}."""
+def table(results, programs):
+    """Lines of Markdown from {model: {program: {test: [(tokens/s, share of the read bandwidth)]}}}."""
     lines = ["| model | test | " + " | ".join(f"{p.name}, tokens/s" for p in programs) + " | of streaming read | " +
              " | ".join(f"against {p.name}" for p in programs[1:]) + " |",
              "|---|---|" + "---:|" * (2 * len(programs))]
@@ -109,8 +109,8 @@ def table(results, programs, bandwidth):
         for index, test in enumerate(tests):
             rates = [statistics.median(r for r, _ in by_program[p.name][test]) if test in by_program[p.name] else None
                      for p in programs]
-            moved = statistics.median(m for _, m in by_program[programs[0].name][test])
-            share = f"{100 * moved / bandwidth:.0f} %" if test.startswith("tg") else ""
+            of_read = statistics.median(s for _, s in by_program[programs[0].name][test])
+            share = f"{100 * of_read:.0f} %" if test.startswith("tg") else ""
             lines.append("| " + " | ".join([model.stem if index == 0 else "", test, *(f"{r:.1f}" if r else "" for r in rates),
                                             share, *(f"{rates[0] / r:.2f}x" if r else "" for r in rates[1:])]) + " |")
     return lines
@@ -159,7 +159,7 @@ def main(words):
                 for program in programs:
                     for test, values in program.run(model).items():
                         results[model][program.name].setdefault(test, []).append(values)
-        text = "\n".join([machine(a, ours[0]), "", *table(results, programs, statistics.median(ours[0].bandwidths))]) + "\n"
+        text = "\n".join([machine(a, ours[0]), "", *table(results, programs)]) + "\n"
     if a.output:
         a.output.write_text(text)
     else:

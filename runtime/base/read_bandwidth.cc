@@ -4,18 +4,15 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <barrier>
 #include <chrono>
 #include <cstddef>
-#include <limits>
 #include <system_error>
-#include <thread>
-#include <vector>
+#include <utility>
 
 namespace ll {
 namespace {
 
-constexpr size_t kPasses = 5;  // of each way
+constexpr uint64_t kPage = 4096;
 
 // Sums 16-byte words into eight registers: loads are all it waits for.
 int64_t sum(const std::byte* begin, const std::byte* end) {
@@ -57,59 +54,92 @@ template <size_t kStreams, size_t kAhead>
   return total;
 }
 
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 }  // namespace
 
-Result<double> measure_read_bandwidth(uint64_t bytes, int threads, std::span<const CpuSet> cpus) {
-  bytes = bytes / (4096U * static_cast<unsigned>(threads)) * (4096U * static_cast<unsigned>(threads));
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+Result<std::unique_ptr<ReadBandwidth>> ReadBandwidth::open(uint64_t bytes, int threads, std::span<const CpuSet> cpus) {
+  const auto count = static_cast<uint64_t>(threads);
+  bytes = bytes / (kPage * count) * (kPage * count);
+  void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return error(Code::kOutOfMemory, "cannot map {} bytes to measure memory bandwidth", bytes);
   madvise(memory, bytes, MADV_HUGEPAGE);
-  // Each part is whole pages.
-  const size_t part = bytes / static_cast<size_t>(threads);
-  std::vector<int64_t (*)(const std::byte*, const std::byte*)> ways = {sum};
-  if (__builtin_cpu_supports("avx2") != 0) ways.insert(ways.end(), {sum_lines<1, 5120>, sum_lines<4, 0>});
-  std::vector<std::vector<double>> seconds(ways.size());
-  std::vector<int64_t> sums(static_cast<size_t>(threads));
-  std::barrier start(threads), end(threads);
-  const auto work = [&](size_t thread) {
-    const BoundThread bound(cpus.empty() ? CpuSet() : cpus[thread]);
-    std::byte* const mine = static_cast<std::byte*>(memory) + thread * part;
-    std::fill(mine, mine + part, std::byte{1});  // so that each page is real and near who reads it
-    for (size_t pass = 0; pass < kPasses * ways.size(); ++pass) {
-      start.arrive_and_wait();
-      const auto begin = std::chrono::steady_clock::now();
-      sums[thread] += ways[pass % ways.size()](mine, mine + part);
-      end.arrive_and_wait();
-      const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begin;
-      if (thread == 0) seconds[pass % ways.size()].push_back(passed.count());
-    }
-  };
-  std::vector<std::thread> team;
-  for (int thread = 1; thread < threads; ++thread) {
+  std::unique_ptr<ReadBandwidth> reader(new ReadBandwidth(static_cast<std::byte*>(memory), bytes, threads, cpus));
+  for (size_t thread = 1; thread < count; ++thread) {
     try {
-      team.emplace_back(work, static_cast<size_t>(thread));
-    } catch (const std::system_error&) {
-      start.arrive_and_drop();  // its part is not read; the others' passes then take their usual time
-      end.arrive_and_drop();
+      reader->team_.emplace_back([&reader = *reader, thread] {
+        const BoundThread bound(reader.cpus_of(thread));
+        reader.fill(thread);
+        while (reader.pass_of(thread)) {
+        }
+      });
+    } catch (const std::system_error& e) {
+      // Those that wait for the next pass wait for this one too.
+      for (size_t i = thread; i < count; ++i) reader->start_.arrive_and_drop(), reader->end_.arrive_and_drop();
+      return error(Code::kOutOfMemory, "cannot start thread {} of {} to measure memory bandwidth: {}", thread + 1,
+                   count, e.what());
     }
   }
-  const size_t running = team.size() + 1;
-  work(0);
-  for (std::thread& thread : team) thread.join();
-  munmap(memory, bytes);
-  // The sums are used, so that no compiler leaves the loads out.
-  const bool read_all =
-      std::all_of(sums.begin(), sums.begin() + static_cast<ptrdiff_t>(running), [](int64_t s) { return s != 0; });
-  if (!read_all) return error(Code::kInternal, "the bandwidth measurement read other bytes than it wrote");
-  double least = std::numeric_limits<double>::infinity();
-  for (const std::vector<double>& way : seconds) least = std::min(least, median(way));
-  return static_cast<double>(part * running) / least;
+  {
+    const BoundThread bound(reader->cpus_of(0));
+    reader->fill(0);
+  }
+  std::vector<std::pair<double, Way>> by_rate;
+  std::vector<Way> ways = {sum};
+  if (__builtin_cpu_supports("avx2") != 0) ways.insert(ways.end(), {sum_lines<1, 5120>, sum_lines<4, 0>});
+  for (const Way way : ways) {
+    reader->way_ = way;
+    by_rate.emplace_back(reader->measure(), way);
+  }
+  reader->way_ = std::max_element(by_rate.begin(), by_rate.end())->second;
+  return reader;
+}
+
+ReadBandwidth::ReadBandwidth(std::byte* memory, uint64_t bytes, int threads, std::span<const CpuSet> cpus)
+    : memory_(memory),
+      bytes_(bytes),
+      threads_(static_cast<size_t>(threads)),
+      cpus_(cpus.begin(), cpus.end()),
+      sums_(threads_),
+      start_(threads),
+      end_(threads) {}
+
+ReadBandwidth::~ReadBandwidth() {
+  way_ = nullptr;
+  start_.arrive_and_wait();
+  for (std::thread& thread : team_) thread.join();
+  munmap(memory_, bytes_);
+}
+
+CpuSet ReadBandwidth::cpus_of(size_t thread) const { return cpus_.empty() ? CpuSet() : cpus_[thread]; }
+
+void ReadBandwidth::fill(size_t thread) {
+  std::fill_n(memory_ + thread * (bytes_ / threads_), bytes_ / threads_, std::byte{1});
+}
+
+bool ReadBandwidth::pass_of(size_t thread) {
+  start_.arrive_and_wait();
+  if (way_ == nullptr) return false;
+  const std::byte* const begin = memory_ + thread * (bytes_ / threads_);
+  sums_[thread] += way_(begin, begin + bytes_ / threads_);
+  end_.arrive_and_wait();
+  return true;
+}
+
+double ReadBandwidth::measure(int passes) {
+  const BoundThread bound(cpus_of(0));
+  std::vector<double> seconds;
+  for (int i = 0; i < passes; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    pass_of(0);
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  }
+  const auto middle = seconds.begin() + passes / 2;
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  return static_cast<double>(bytes_) / *middle;
+}
+
+Result<double> measure_read_bandwidth(uint64_t bytes, int threads) {
+  TRY_ASSIGN(const auto reader, ReadBandwidth::open(bytes, threads));
+  return reader->measure();
 }
 
 }  // namespace ll

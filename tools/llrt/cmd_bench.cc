@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <llrt.hpp>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -26,9 +27,10 @@ struct BenchArguments {
 
 struct Row {
   std::string name;
-  uint64_t bytes = 0;           // one repetition moves
-  std::vector<double> seconds;  // of each repetition
-  uint64_t tokens = 0;          // of one repetition
+  uint64_t bytes = 0;              // one repetition moves
+  std::vector<double> seconds;     // of each repetition
+  uint64_t tokens = 0;             // of one repetition
+  std::vector<double> reads = {};  // bytes a second that memory gave before, between and after them
   double rate(double s) const { return static_cast<double>(tokens) / s; }
 };
 
@@ -45,8 +47,9 @@ std::vector<int32_t> some_tokens(size_t count, uint32_t vocab) {
 
 class Bench {
  public:
-  Bench(const llrt::Model& model, const BenchArguments& options)
-      : model_(model), info_(model.info()), options_(options) {}
+  // `reader` may be null.
+  Bench(const llrt::Model& model, const BenchArguments& options, ReadBandwidth* reader)
+      : model_(model), info_(model.info()), options_(options), reader_(reader) {}
 
   // One session's prompt of `count` tokens, in chunks as `llrt run` cuts them.
   Row prompt(uint32_t count) {
@@ -114,26 +117,36 @@ class Bench {
   void fill(llrt::Session& session) const {
     if (options_.depth > 0) session.prefill(some_tokens(options_.depth, info_.vocab_size));
   }
-  // Until caches are warm and clocks have risen, then the repetitions that count.
+  // Until caches are warm and clocks have risen, then the repetitions that count. Others use memory too, now more, now
+  // less, so its bandwidth is measured again each tenth of a second.
   template <class F>
   void repeat(Row& row, F body) {
-    constexpr double kWarmSeconds = 0.1;
+    constexpr double kOften = 0.1;
+    const auto read = [&] {
+      if (reader_ != nullptr) row.reads.push_back(reader_->measure());
+      return Stopwatch();
+    };
+    Stopwatch since = read();
     const Stopwatch warm;
     do {
       body();
-    } while (warm.seconds() < kWarmSeconds && !interrupted());
+    } while (warm.seconds() < kOften && !interrupted());
     row.seconds.clear();
     for (uint32_t i = 0; i < options_.repetitions && !interrupted(); ++i) {
       if (isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r{} {}/{} ", row.name, i + 1, options_.repetitions);
+      if (since.seconds() >= kOften) since = read();
       body();
     }
+    read();
     if (isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r\x1b[K");
     std::sort(row.seconds.begin(), row.seconds.end());
+    std::sort(row.reads.begin(), row.reads.end());
   }
 
   const llrt::Model& model_;
   llrt_model_info info_;
   const BenchArguments& options_;
+  ReadBandwidth* reader_;
 };
 
 // Where each thread of the device runs; none: anywhere.
@@ -175,13 +188,13 @@ Status run(const BenchArguments& options) {
   const std::vector<uint32_t> prompts = options.prompts.empty() ? std::vector{std::min(512U, room)} : options.prompts;
   const std::vector<uint32_t> batches = options.batches.empty() ? std::vector{1U} : options.batches;
   const uint32_t generate = options.generate.value_or(std::min(128U, room));
-  double bandwidth = 1e9 * options.bandwidth;
+  std::unique_ptr<ReadBandwidth> reader;
   const nlohmann::json facts = nlohmann::json::parse(model.json())["device"];
   const std::string device = facts["name"];
-  if (bandwidth == 0 && device == "cpu") {
-    TRY_ASSIGN(bandwidth, measure_read_bandwidth(bandwidth_buffer(), info.threads, cpus_of_threads(facts)));
+  if (options.bandwidth == 0 && device == "cpu") {
+    TRY_ASSIGN(reader, ReadBandwidth::open(bandwidth_buffer(), info.threads, cpus_of_threads(facts)));
   }
-  Bench bench(model, options);
+  Bench bench(model, options, reader.get());
   std::vector<Row> rows;
   for (const uint32_t prompt : prompts) {
     if (prompt > 0 && !interrupted()) rows.push_back(bench.prompt(prompt));
@@ -196,6 +209,10 @@ Status run(const BenchArguments& options) {
   }
   std::erase_if(rows, [](const Row& row) { return row.seconds.empty(); });
 
+  std::vector<double> reads;
+  for (const Row& row : rows) reads.insert(reads.end(), row.reads.begin(), row.reads.end());
+  std::sort(reads.begin(), reads.end());
+  const double bandwidth = reads.empty() ? 1e9 * options.bandwidth : median(reads);
   nlohmann::ordered_json json = {{"model", info.name},
                                  {"architecture", info.architecture},
                                  {"device", device},
@@ -214,6 +231,7 @@ Status run(const BenchArguments& options) {
     const double middle = median(row.seconds), rate = row.rate(middle);
     const double fastest = row.rate(row.seconds.front()), slowest = row.rate(row.seconds.back());
     const double moved = static_cast<double>(row.bytes) / middle;
+    const double read = row.reads.empty() ? bandwidth : median(row.reads);
     if (options.json) {
       json["rows"].push_back({{"test", row.name},
                               {"tokens_per_second", rate},
@@ -222,10 +240,11 @@ Status run(const BenchArguments& options) {
                               {"repetitions", row.seconds.size()},
                               {"bytes", row.bytes},
                               {"gb_s", moved / 1e9},
-                              {"share_of_read_bandwidth", bandwidth > 0 ? moved / bandwidth : 0}});
+                              {"read_bandwidth_gb_s", read / 1e9},
+                              {"share_of_read_bandwidth", read > 0 ? moved / read : 0}});
     } else {
       fmt::print("| {} | {:.2f} | {:.1f} % | {:.2f} | {} |\n", row.name, rate, (fastest - slowest) / rate * 100,
-                 moved / 1e9, bandwidth > 0 ? fmt::format("{:.0f} %", moved / bandwidth * 100) : "");
+                 moved / 1e9, read > 0 ? fmt::format("{:.0f} %", moved / read * 100) : "");
     }
   }
   if (options.json) fmt::print("{}\n", json.dump(2));
