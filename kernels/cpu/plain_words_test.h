@@ -118,6 +118,10 @@ struct PlainWords {
     for (uint32_t& lane : v) lane <<= n;
     return v;
   }
+  static Ints shift_right32_signed(Ints v, unsigned n) {
+    for (uint32_t& lane : v) lane = static_cast<uint32_t>(static_cast<int32_t>(lane) >> n);
+    return v;
+  }
   static Ints shift_right32(Ints v, unsigned n) {
     for (uint32_t& lane : v) lane >>= n;
     return v;
@@ -154,6 +158,15 @@ struct PlainWords {
     return sum;
   }
   static Ints products16(const Ints& a, const Ints& b) { return dot16(Ints{}, a, b); }
+  static void unpack_scales(const std::byte* p, std::byte* to) {
+    for (int i = 0; i < 128; ++i) {
+      const int j = i / 16;
+      const auto byte = std::to_integer<int>(p[i]),
+                 upper = std::to_integer<int>(p[128 + 32 * (j / 4) + 16 * (j % 2) + i % 16]) >> (j / 2 % 2 * 4);
+      to[i] = static_cast<std::byte>((byte & 15) | (upper & 3) << 4);
+      to[128 + i] = static_cast<std::byte>(byte >> 4 | (upper >> 2 & 3) << 4);
+    }
+  }
   static void neighbours(const std::byte* p, std::byte* to) {
     int16_t of[16], sums[8];
     std::memcpy(of, p, sizeof of);

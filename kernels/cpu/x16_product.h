@@ -19,9 +19,11 @@
 //   unsigned_bytes(p), signed_bytes(p)   kLanes bytes, one a lane
 //   floats(i), halves(p)          converted; kLanes f16
 //   fma(a, b, c), fnma(a, b, c), mul(a, b), broadcast(p), float_zeros(), load_floats(p), store(p, v)
-//   add32(a, b), mul32(a, b), shift_left32(v, n), shift_left16(v, n)
+//   add32(a, b), mul32(a, b), shift_left32(v, n), shift_right32_signed(v, n), shift_left16(v, n)
 //   dot16(sum, a, b)              sum + the two products of 16-bit halves of each lane
 //   neighbours(p, to)             16 int16 at p, each two added, as 8 int16 at `to`
+//   unpack_scales(p, to)          scales and minima of a block packed as kQ4K, 16 rows each, as bytes: scales of its 8
+//                                 groups, then their minima; `to` aligned to 32
 // of 16 lanes moreover, on the 16-bit halves of each lane:
 //   products16(a, b)              dot16 without a sum
 //   mul16(a, b), subtract16(a, b), shift_right16(v, n) unsigned, shift_right16_signed(v, n), both(a, b) their common
@@ -95,6 +97,13 @@ inline __attribute__((always_inline)) typename W::Ints x16_codes(const std::byte
   return w;
 }
 
+// The same times 16 for units 4 to 7 of codes of four bits alone, which lie in the upper half of bytes: it is left
+// there.
+template <class W, X16Format F>
+inline __attribute__((always_inline)) typename W::Ints x16_upper_codes(const std::byte* sub, int row, int g) {
+  return W::bits(W::load(sub + 4 * row + 64 * (g % 4)), 4, 4, 4);
+}
+
 // Scale and minimum of group j of a block, of the rows from `row` on: kernels/quant/layouts.h says where their bits
 // are.
 template <class W, X16Format F>
@@ -126,11 +135,33 @@ inline __attribute__((always_inline)) typename W::Ints x16_min(const std::byte* 
   const int high = j / 4 * 2 + j % 2, shift = j / 2 % 2 * 4 + 2;
   return W::either(W::bits(at(j), 4, 4, 0), W::bits(at(8 + high), shift, 2, 4));
 }
-// Minima of two neighbouring groups as 16-bit halves: what sums of the groups' activation codes are multiplied with.
+// Scales and minima of a block for products. What takes many operations to find is found once for all groups.
 template <class W, X16Format F>
-inline __attribute__((always_inline)) typename W::Ints x16_min_pair(const std::byte* block, int row, int pair) {
-  return W::either(x16_min<W, F>(block, row, 2 * pair), W::shift_left32(x16_min<W, F>(block, row, 2 * pair + 1), 16));
-}
+class X16Scales {
+ public:
+  inline __attribute__((always_inline)) void read(const std::byte* block, const std::byte* head) {
+    block_ = block, head_ = head;
+    if constexpr (kUnpacked) W::unpack_scales(block, bytes_);
+  }
+  inline __attribute__((always_inline)) typename W::Ints scale(int row, int j) const {
+    if constexpr (kUnpacked) return W::unsigned_bytes(bytes_ + 16 * j + row);
+    return x16_scale<W, F>(block_, head_, row, j);
+  }
+  // Minima of two neighbouring groups as 16-bit halves: what sums of the groups' activation codes are multiplied with.
+  inline __attribute__((always_inline)) typename W::Ints min_pair(int row, int pair) const {
+    return W::either(min(row, 2 * pair), W::shift_left32(min(row, 2 * pair + 1), 16));
+  }
+
+ private:
+  static constexpr bool kUnpacked = F.packing == blocks::ScalePacking::kQ4K;
+  inline __attribute__((always_inline)) typename W::Ints min(int row, int j) const {
+    if constexpr (kUnpacked) return W::unsigned_bytes(bytes_ + 128 + 16 * j + row);
+    return x16_min<W, F>(block_, row, j);
+  }
+
+  const std::byte *block_, *head_;
+  alignas(32) std::byte bytes_[kUnpacked ? 256 : 1];
+};
 
 // Sums of the codes of two neighbouring groups of minima in block b of a q8a row: 8 or, for groups of 16, 16 int16.
 template <class W, X16Format F>
@@ -209,6 +240,8 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
   using Ints = typename W::Ints;
   using Floats = typename W::Floats;
   constexpr int kParts = 16 / W::kLanes, kGroups = F.groups_per_sub(), kUnits = 8 / kGroups;
+  // One token's products pay for each operation on codes: more tokens share it.
+  constexpr bool kUpper = kTokens == 1 && kGroups == 1 && F.low_bits == 4 && F.high_bits == 0 && !F.table;
   const int64_t count = k / F.elements;
   const auto block_of = [&](int n, int64_t b) { return F.block(panels + n * panel_bytes, count, b); };
   const auto head_of = [&](int n, int64_t b) { return F.head(panels + n * panel_bytes, b); };
@@ -229,6 +262,8 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
         for (int p = 0; p < kParts; ++p) whole[n][t][p] = W::zeros();
       }
     }
+    X16Scales<W, F> scales[kPanels];
+    for (int n = 0; n < kPanels; ++n) scales[n].read(block_of(n, b), head_of(n, b));
     for (int s = 0; s < F.subs(); ++s) {
       const int64_t q = b * F.subs() + s;  // sub-block of the row
 #pragma GCC unroll 4
@@ -244,17 +279,21 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
             Ints sum[kTokens];
 #pragma GCC unroll 8
             for (int t = 0; t < kTokens; ++t) sum[t] = x16_first_sum<W, F>(x, t, q, g);
+            Ints upper = W::zeros();  // 16 times the sum of codes in the upper half
 #pragma GCC unroll 8
             for (int u = g * kUnits; u < (g + 1) * kUnits; ++u) {
               if (p == 0) ahead.ask(u);
-              const Ints w = x16_codes<W, F>(sub, row, u);
+              const bool in_upper = kUpper && u >= 4;
+              const Ints w = in_upper ? x16_upper_codes<W, F>(sub, row, u) : x16_codes<W, F>(sub, row, u);
 #pragma GCC unroll 8
               for (int t = 0; t < kTokens; ++t) {
-                sum[t] = W::pin(W::dot(sum[t], w, W::broadcast4(token[t] + 32 * q + 4 * u)));
+                Ints& part = in_upper ? upper : sum[t];
+                part = W::pin(W::dot(part, w, W::broadcast4(token[t] + 32 * q + 4 * u)));
               }
             }
+            if constexpr (kUpper) sum[0] = W::add32(sum[0], W::shift_right32_signed(upper, 4));
             if constexpr (F.group != 0) {
-              const Ints scale = x16_scale<W, F>(block, head, row, s * kGroups + g);
+              const Ints scale = scales[n].scale(row, s * kGroups + g);
 #pragma GCC unroll 8
               for (int t = 0; t < kTokens; ++t) whole[n][t][p] = W::add32(whole[n][t][p], W::mul32(sum[t], scale));
             } else {
@@ -276,7 +315,7 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
       }
 #pragma GCC unroll 4
       for (int n = 0; n < kPanels; ++n) {
-        const std::byte *block = block_of(n, b), *head = head_of(n, b);
+        const std::byte* head = head_of(n, b);
 #pragma GCC unroll 2
         for (int p = 0; p < kParts; ++p) {
           const int row = p * W::kLanes;
@@ -284,7 +323,7 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
           for (int t = 0; t < kTokens; ++t) low[t] = W::zeros();
           if constexpr (F.min) {
             for (int i = 0; i < F.min_pairs(); ++i) {
-              const Ints pair = x16_min_pair<W, F>(block, row, i);
+              const Ints pair = scales[n].min_pair(row, i);
 #pragma GCC unroll 8
               for (int t = 0; t < kTokens; ++t) low[t] = W::dot16(low[t], pair, W::broadcast4(sums[t] + 4 * i));
             }

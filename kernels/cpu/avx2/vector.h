@@ -65,4 +65,22 @@ namespace ll::avx2 {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), sums);
 }
 
+// Scales and minima of a q4_K or q5_K block of kX16 (kernels/quant/layouts.h) for 16 rows each, as bytes: scales of its
+// 8 groups, then their minima. `to` is aligned to 32.
+[[maybe_unused]] static inline void unpack_scales(const std::byte* packed, std::byte* to) {
+  const __m256i low = _mm256_set1_epi8(0x0f), high = _mm256_set1_epi8(0x30);
+  const auto load = [&](int at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(packed + at)); };
+  const auto join = [&](int at, __m256i lower, __m256i upper) {
+    const __m256i bytes = _mm256_or_si256(_mm256_and_si256(lower, low), _mm256_and_si256(upper, high));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(to + at), bytes);
+  };
+  for (int i = 0; i < 128; i += 64) {  // four groups, of which the upper bits are side by side
+    const __m256i first = load(i), second = load(i + 32), upper = load(128 + i / 2);
+    join(i, first, _mm256_slli_epi16(upper, 4));
+    join(i + 32, second, upper);
+    join(128 + i, _mm256_srli_epi16(first, 4), _mm256_slli_epi16(upper, 2));
+    join(160 + i, _mm256_srli_epi16(second, 4), _mm256_srli_epi16(upper, 2));
+  }
+}
+
 }  // namespace ll::avx2

@@ -70,6 +70,7 @@ struct Avx512Words {
   static Ints add32(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
   static Ints mul32(Ints a, Ints b) { return _mm512_mullo_epi32(a, b); }
   static Ints shift_left32(Ints v, unsigned n) { return _mm512_slli_epi32(v, n); }
+  static Ints shift_right32_signed(Ints v, unsigned n) { return _mm512_srai_epi32(v, n); }
   static Ints shift_right32(Ints v, unsigned n) { return _mm512_srli_epi32(v, n); }
   static Ints float_bits(Floats v) { return _mm512_castps_si512(v); }
   static Floats from_bits(Ints v) { return _mm512_castsi512_ps(v); }
@@ -83,6 +84,7 @@ struct Avx512Words {
   static Ints dot16(Ints sum, Ints a, Ints b) { return _mm512_dpwssd_epi32(sum, a, b); }
   static Ints products16(Ints a, Ints b) { return _mm512_madd_epi16(a, b); }
   static void neighbours(const std::byte* p, std::byte* to) { avx2::store_neighbours(p, to); }
+  static void unpack_scales(const std::byte* p, std::byte* to) { avx2::unpack_scales(p, to); }
   static Ints mul16(Ints a, Ints b) { return _mm512_mullo_epi16(a, b); }
   static Ints subtract16(Ints a, Ints b) { return _mm512_sub_epi16(a, b); }
   static Ints shift_right16(Ints v, unsigned n) { return _mm512_srli_epi16(v, n); }
