@@ -4,6 +4,7 @@
 #include <llrt.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 
 #include "runtime/base/read_bandwidth.h"
@@ -87,14 +88,20 @@ class Bench {
     const std::vector<int32_t> prompt_ids = some_tokens(prompt, info_.vocab_size);
     repeat(row, [&] {
       for (llrt::Session& s : sessions) s.truncate(options_.depth);
-      const Stopwatch watch;
+      double seconds = 0;  // but for those that reads take
+      Stopwatch watch;
       for (llrt::Session& s : sessions) {
         if (prompt > 0 && !interrupted()) s.prefill(prompt_ids);
       }
       for (uint32_t i = 0; i < count && !interrupted(); ++i) {
+        if (read_is_due()) {
+          seconds += watch.seconds();
+          read(row);
+          watch = Stopwatch();
+        }
         llrt::decode(pointers, std::span(ids).subspan(size_t{i} * batch, batch));
       }
-      if (!interrupted()) row.seconds.push_back(watch.seconds());
+      if (!interrupted()) row.seconds.push_back(seconds + watch.seconds());
     });
     return row;
   }
@@ -117,36 +124,38 @@ class Bench {
   void fill(llrt::Session& session) const {
     if (options_.depth > 0) session.prefill(some_tokens(options_.depth, info_.vocab_size));
   }
-  // Until caches are warm and clocks have risen, then the repetitions that count. Others use memory too, now more, now
-  // less, so its bandwidth is measured again each tenth of a second.
+  // Others use memory too, now more, now less, so its bandwidth is measured again each tenth of a second.
+  bool read_is_due() const { return reader_ != nullptr && since_read_.seconds() >= kOften; }
+  void read(Row& row) {
+    if (reader_ != nullptr) row.reads.push_back(reader_->measure(3));
+    since_read_ = Stopwatch();
+  }
+  // Until caches are warm and clocks have risen, then the repetitions that count.
   template <class F>
   void repeat(Row& row, F body) {
-    constexpr double kOften = 0.1;
-    const auto read = [&] {
-      if (reader_ != nullptr) row.reads.push_back(reader_->measure());
-      return Stopwatch();
-    };
-    Stopwatch since = read();
     const Stopwatch warm;
     do {
       body();
     } while (warm.seconds() < kOften && !interrupted());
     row.seconds.clear();
+    row.reads.clear();
+    read(row);
     for (uint32_t i = 0; i < options_.repetitions && !interrupted(); ++i) {
       if (isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r{} {}/{} ", row.name, i + 1, options_.repetitions);
-      if (since.seconds() >= kOften) since = read();
+      if (read_is_due()) read(row);
       body();
     }
-    read();
+    read(row);
     if (isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r\x1b[K");
     std::sort(row.seconds.begin(), row.seconds.end());
-    std::sort(row.reads.begin(), row.reads.end());
   }
 
+  static constexpr double kOften = 0.1;
   const llrt::Model& model_;
   llrt_model_info info_;
   const BenchArguments& options_;
   ReadBandwidth* reader_;
+  Stopwatch since_read_;
 };
 
 // Where each thread of the device runs; none: anywhere.
@@ -171,6 +180,11 @@ uint64_t bandwidth_buffer() {
 double median(const std::vector<double>& sorted) {
   const size_t n = sorted.size();
   return n % 2 == 1 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+}
+
+// Of rates at regular times: what a reader of all that time would have had.
+double mean(const std::vector<double>& rates) {
+  return std::accumulate(rates.begin(), rates.end(), 0.0) / static_cast<double>(rates.size());
 }
 
 Status run(const BenchArguments& options) {
@@ -211,8 +225,7 @@ Status run(const BenchArguments& options) {
 
   std::vector<double> reads;
   for (const Row& row : rows) reads.insert(reads.end(), row.reads.begin(), row.reads.end());
-  std::sort(reads.begin(), reads.end());
-  const double bandwidth = reads.empty() ? 1e9 * options.bandwidth : median(reads);
+  const double bandwidth = reads.empty() ? 1e9 * options.bandwidth : mean(reads);
   nlohmann::ordered_json json = {{"model", info.name},
                                  {"architecture", info.architecture},
                                  {"device", device},
@@ -231,7 +244,7 @@ Status run(const BenchArguments& options) {
     const double middle = median(row.seconds), rate = row.rate(middle);
     const double fastest = row.rate(row.seconds.front()), slowest = row.rate(row.seconds.back());
     const double moved = static_cast<double>(row.bytes) / middle;
-    const double read = row.reads.empty() ? bandwidth : median(row.reads);
+    const double read = row.reads.empty() ? bandwidth : mean(row.reads);
     if (options.json) {
       json["rows"].push_back({{"test", row.name},
                               {"tokens_per_second", rate},
