@@ -454,29 +454,26 @@ void LinearShare::multiply_chunk(const Part& part, int64_t first) const {
   const auto has_side = [](const Dots* d) { return d != nullptr && d->side != nullptr; };
   const bool side = of.count == 1 && is_intel() && has_side(dots) && has_side(up_dots);
   const Panels panels(w, dots, scratch_.panel), up_panels(up, up_dots, scratch_.panel);
-  const Steps steps(panels, k_, rows_of_x, of.count), up_steps(up_panels, k_, rows_of_up, of.count);
-  const auto side_by_side = [&](const Panels& some, DotTokens token, int64_t i, float* sums) {
-    token.ahead = kSideAhead;
-    token.skip_from = some.bytes(), token.skip = (kSidePanels - 1) * some.bytes();
-    some.dots().side(some.data(i), some.bytes(), k_, token, sums);
-  };
-  // Outputs are made for as many panels as there is room for: lines that are not in the cache, one after another,
-  // interrupt the stream of weights more than all at once.
+  // A weight's panels follow each other in memory, and so that what is asked for ahead is what comes next, they are
+  // multiplied one after another; gate's, then up's. Outputs are made for as many panels as there is room for: lines
+  // that are not in the cache, one after another, interrupt the stream of weights more than all at once.
   const int64_t distance = kPanelRows * of.count;
-  for (int64_t begin = part.begin, end; begin < part.end; begin = end) {
-    end = std::min(part.end, begin + kLinearChunk / of.count);
-    for (int64_t i = begin, n; i < end; i += n) {
-      float* const sums = scratch_.sums[0] + (i - begin) * distance;
-      float* const up_sums = scratch_.sums[1] + (i - begin) * distance;
+  const auto multiply = [&](const Panels& some, DotTokens x, int64_t begin, int64_t end, float* sums) {
+    const Steps steps(some, k_, x, of.count);
+    x.ahead = kSideAhead, x.skip_from = some.bytes(), x.skip = (kSidePanels - 1) * some.bytes();
+    for (int64_t i = begin, n; i < end; i += n, sums += n * distance) {
       n = side && i + kSidePanels <= end ? kSidePanels : 1;
       if (n == kSidePanels) {
-        side_by_side(panels, rows_of_x, i, sums);
-        if (gated_) side_by_side(up_panels, rows_of_up, i, up_sums);
+        some.dots().side(some.data(i), some.bytes(), k_, x, sums);
       } else {
-        steps.run(panels.data(i), panels.rows(i), sums);
-        if (gated_) up_steps.run(up_panels.data(i), up_panels.rows(i), up_sums);
+        steps.run(some.data(i), some.rows(i), sums);
       }
     }
+  };
+  for (int64_t begin = part.begin, end; begin < part.end; begin = end) {
+    end = std::min(part.end, begin + kLinearChunk / of.count);
+    multiply(panels, rows_of_x, begin, end, scratch_.sums[0]);
+    if (gated_) multiply(up_panels, rows_of_up, begin, end, scratch_.sums[1]);
     finish(part, begin, end - begin, of, {scratch_.sums[0], distance}, {scratch_.sums[1], distance}, false);
   }
 }
