@@ -14,8 +14,13 @@ namespace {
 
 constexpr uint64_t kPage = 4096;
 
+uint64_t sum_of(__m128i v) {
+  return static_cast<uint64_t>(_mm_cvtsi128_si64(v)) +
+         static_cast<uint64_t>(_mm_cvtsi128_si64(_mm_unpackhi_epi64(v, v)));
+}
+
 // Sums 16-byte words into eight registers: loads are all it waits for.
-int64_t sum(const std::byte* begin, const std::byte* end) {
+uint64_t sum(const std::byte* begin, const std::byte* end) {
   constexpr size_t kSums = 8;
   __m128i sums[kSums] = {};
   for (; begin < end; begin += sizeof(sums)) {
@@ -25,13 +30,13 @@ int64_t sum(const std::byte* begin, const std::byte* end) {
   }
   __m128i total = _mm_setzero_si128();
   for (const __m128i s : sums) total = _mm_add_epi64(total, s);
-  return _mm_cvtsi128_si64(total) + _mm_cvtsi128_si64(_mm_unpackhi_epi64(total, total));
+  return sum_of(total);
 }
 
 // The same in words of 32 bytes, a line of each of kStreams parts in turn; with kAhead each line is asked for so many
 // bytes before its turn. Where a core has few lines on their way at once (Intel's servers), memory gives it more so.
 template <size_t kStreams, size_t kAhead>
-[[gnu::target("avx2")]] int64_t sum_lines(const std::byte* begin, const std::byte* end) {
+[[gnu::target("avx2")]] uint64_t sum_lines(const std::byte* begin, const std::byte* end) {
   constexpr size_t kLine = 64;
   __m256i sums[kStreams][2] = {};
   const size_t part = static_cast<size_t>(end - begin) / kStreams;
@@ -45,11 +50,11 @@ template <size_t kStreams, size_t kAhead>
       }
     }
   }
-  int64_t total = 0;
+  uint64_t total = 0;
   for (const auto& [first, second] : sums) {
     const __m256i both = _mm256_add_epi64(first, second);
     const __m128i half = _mm_add_epi64(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
-    total += _mm_cvtsi128_si64(half) + _mm_cvtsi128_si64(_mm_unpackhi_epi64(half, half));
+    total += sum_of(half);
   }
   return total;
 }

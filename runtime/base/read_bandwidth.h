@@ -29,7 +29,7 @@ class ReadBandwidth {
   double measure(int passes = 5);
 
  private:
-  using Way = int64_t (*)(const std::byte* begin, const std::byte* end);
+  using Way = uint64_t (*)(const std::byte* begin, const std::byte* end);
 
   ReadBandwidth(std::byte* memory, uint64_t bytes, int threads, std::span<const CpuSet> cpus);
   CpuSet cpus_of(size_t thread) const;
@@ -40,7 +40,7 @@ class ReadBandwidth {
   const uint64_t bytes_;
   const size_t threads_;
   const std::vector<CpuSet> cpus_;
-  std::vector<int64_t> sums_;
+  std::vector<uint64_t> sums_;
   Way way_ = nullptr;  // null: threads end
   std::barrier<> start_, end_;
   std::vector<std::thread> team_;
