@@ -133,13 +133,13 @@ class Bench {
   // Until caches are warm and clocks have risen, then the repetitions that count.
   template <class F>
   void repeat(Row& row, F body) {
+    read(row);
     const Stopwatch warm;
     do {
       body();
     } while (warm.seconds() < kOften && !interrupted());
     row.seconds.clear();
-    row.reads.clear();
-    read(row);
+    since_read_ = Stopwatch();  // what a read leaves in the caches is not what a short repetition should begin with
     for (uint32_t i = 0; i < options_.repetitions && !interrupted(); ++i) {
       if (isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r{} {}/{} ", row.name, i + 1, options_.repetitions);
       if (read_is_due()) read(row);
