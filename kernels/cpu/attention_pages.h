@@ -129,8 +129,9 @@ class Block {
   Prefetch ahead_of(const Heads& of, int64_t step, KvPart part, int64_t parts) const {
     Prefetch ahead(kv_.data, of.count * kKvPageSize * bytes_,
                    std::max<int64_t>(1, parts * of.count * (of.end(step) - of.begin(step))));
-    for (int64_t page = of.begin(step); page < of.end(step); ++page)
+    for (int64_t page = of.begin(step); page < of.end(step); ++page) {
       ahead.add_page(plane(of.pages[page], part, of.kv_head));
+    }
     return ahead;
   }
 

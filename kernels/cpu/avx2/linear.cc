@@ -458,13 +458,14 @@ void LinearShare::multiply_chunk(const Part& part, int64_t first) const {
   // multiplied one after another; gate's, then up's. Outputs are made for as many panels as there is room for: lines
   // that are not in the cache, one after another, interrupt the stream of weights more than all at once.
   const int64_t distance = kPanelRows * of.count;
-  const auto multiply = [&](const Panels& some, DotTokens x, int64_t begin, int64_t end, float* sums) {
+  const auto multiply = [&](const Panels& some, const DotTokens& x, int64_t begin, int64_t end, float* sums) {
     const Steps steps(some, k_, x, of.count);
-    x.ahead = kSideAhead, x.skip_from = some.bytes(), x.skip = (kSidePanels - 1) * some.bytes();
+    DotTokens beside = x;
+    beside.ahead = kSideAhead, beside.skip_from = some.bytes(), beside.skip = (kSidePanels - 1) * some.bytes();
     for (int64_t i = begin, n; i < end; i += n, sums += n * distance) {
       n = side && i + kSidePanels <= end ? kSidePanels : 1;
       if (n == kSidePanels) {
-        some.dots().side(some.data(i), some.bytes(), k_, x, sums);
+        some.dots().side(some.data(i), some.bytes(), k_, beside, sums);
       } else {
         steps.run(some.data(i), some.rows(i), sums);
       }
