@@ -167,12 +167,6 @@ struct PlainWords {
       to[128 + i] = static_cast<std::byte>(byte >> 4 | (upper >> 2 & 3) << 4);
     }
   }
-  static void neighbours(const std::byte* p, std::byte* to) {
-    int16_t of[16], sums[8];
-    std::memcpy(of, p, sizeof of);
-    for (size_t i = 0; i < 8; ++i) sums[i] = static_cast<int16_t>(of[2 * i] + of[2 * i + 1]);
-    std::memcpy(to, sums, sizeof sums);
-  }
   static Ints mul16(const Ints& a, const Ints& b) {
     return halves16(a, b, [](uint32_t x, uint32_t y) { return x * y; });
   }

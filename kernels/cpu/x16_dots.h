@@ -14,7 +14,7 @@ constexpr Dots x16_dots_of() {
   static_assert(kRequantizedPanels * X16Requantized::kBytes <= kTilePanels * 40 * X16Requantized::kK);
   constexpr int kMostTokens = W::kLanes == 16 ? 8 : 4;
   Dots dots = {F.dtype, dots_of_tokens<kMostTokens>([]<int kTokens> { return &x16_dot<W, F, kTokens>; })};
-  if constexpr (x16_has_sums<F>) dots.sums = x16_sums<F>;
+  dots.step = {x16_arrange_step<F>, F.subs(), X16Step<F>::bytes(1)};
   if constexpr (W::kLanes == 16) dots.side = x16_side<W, F>, dots.in_order = true;
   if constexpr (requires { W::tiles_end(); }) {
     if constexpr (F.group == 0) {

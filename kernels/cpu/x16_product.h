@@ -21,7 +21,6 @@
 //   fma(a, b, c), fnma(a, b, c), mul(a, b), broadcast(p), float_zeros(), load_floats(p), store(p, v)
 //   add32(a, b), mul32(a, b), shift_left32(v, n), shift_right32_signed(v, n), shift_left16(v, n)
 //   dot16(sum, a, b)              sum + the two products of 16-bit halves of each lane
-//   neighbours(p, to)             16 int16 at p, each two added, as 8 int16 at `to`
 //   unpack_scales(p, to)          scales and minima of a block packed as kQ4K, 16 rows each, as bytes: scales of its 8
 //                                 groups, then their minima; `to` aligned to 32
 // of 16 lanes moreover, on the 16-bit halves of each lane:
@@ -67,6 +66,7 @@
 
 #include "kernels/cpu/avx2/linear_dots.h"
 #include "kernels/cpu/x16_format.h"
+#include "kernels/cpu/x16_step.h"
 #include "kernels/quant/q8a.h"
 
 namespace ll {
@@ -163,58 +163,49 @@ class X16Scales {
   alignas(32) std::byte bytes_[kUnpacked ? 256 : 1];
 };
 
-// Sums of the codes of two neighbouring groups of minima in block b of a q8a row: 8 or, for groups of 16, 16 int16.
-template <class W, X16Format F>
-inline __attribute__((always_inline)) const std::byte* x16_code_sums(const std::byte* row, int64_t k, int64_t b,
-                                                                     std::byte* of_32) {
-  const std::byte* of_16 = row + k + k / 8 + 32 * b;
-  if constexpr (F.group == 16) return of_16;
-  W::neighbours(of_16, of_32);
-  return of_32;
-}
-
-// SumsFn: of each group of codes (32 where the format has none) the int32 that its products begin with, -zero times
-// their sum; of plain formats with an addend, their sum.
+// Tokens of a step as the format's products read them. Words: of each group of codes (32 where the format has none) the
+// int32 that its products begin with, -zero times their sum; of plain formats with an addend, their sum.
 template <X16Format F>
-constexpr bool x16_has_sums = F.zero != 0 || (F.min && F.group == 0);
-template <X16Format F>
-void x16_sums(const std::byte* row, int64_t k, std::byte* sums) {
-  const int16_t* of_16 = q8a_row(row, k).sums;
-  constexpr int kFactor = F.zero != 0 ? -F.zero : 1, kGroups = F.groups_per_sub();
-  for (int64_t i = 0; i < k / 32 * kGroups; ++i) {
-    const int32_t sum = kGroups == 2 ? of_16[i] : of_16[2 * i] + of_16[2 * i + 1], begin = kFactor * sum;
-    std::memcpy(sums + 4 * i, &begin, 4);
+using X16Step = StepBlock<F.subs(),
+                          F.group == 0  ? 1
+                          : F.zero != 0 ? F.groups_per_sub()
+                                        : 0,
+                          F.min_pairs()>;
+template <int kFactor, int kWords>
+struct X16Words {
+  static void make(const std::byte*, const int16_t* of_16, int32_t* to) {
+    if constexpr (kWords == 2) {
+      to[0] = kFactor * of_16[0], to[1] = kFactor * of_16[1];
+    } else {
+      to[0] = kFactor * (of_16[0] + of_16[1]);
+    }
   }
-}
-// What the sum of group g of sub-block q begins with.
-template <class W, X16Format F>
-inline __attribute__((always_inline)) typename W::Ints x16_first_sum(const DotTokens& x, int t, int64_t q, int g) {
-  if constexpr (F.zero == 0) return W::zeros();
-  return W::broadcast4(x.sums + t * x.sums_bytes + 4 * (q * F.groups_per_sub() + g));
-}
+};
+template <X16Format F>
+constexpr ArrangeFn x16_arrange_step =
+    arrange_step<X16Step<F>, X16Words<F.zero != 0 ? -F.zero : 1, X16Step<F>::kWords>>;
+template <X16Format F, int kTokens>
+using X16Tokens = typename X16Step<F>::template Of<kTokens>;
 
-// total + the exact sum of a plain format's sub-block q with token t, scaled; d and m are its factors.
+// total + the exact sum of a plain format's block with a token, scaled; d and m are its factors, `scale` and
+// `codes` the token's scale and sum.
 template <class W, X16Format F>
 inline __attribute__((always_inline)) typename W::Floats x16_add_plain(typename W::Floats total, typename W::Ints sum,
-                                                                       const DotTokens& x, int t, int64_t k, int64_t q,
+                                                                       const std::byte* scale, const std::byte* codes,
                                                                        typename W::Floats d, typename W::Floats m) {
-  const auto scale = W::broadcast(x.rows + t * x.row_bytes + k + 4 * q);
-  total = W::fma(W::floats(sum), W::mul(d, scale), total);
-  if constexpr (F.min) {
-    const auto codes = W::floats(W::broadcast4(x.sums + t * x.sums_bytes + 4 * q));
-    total = W::fma(W::mul(codes, scale), m, total);
-  }
+  const auto of_token = W::broadcast(scale);
+  total = W::fma(W::floats(sum), W::mul(d, of_token), total);
+  if constexpr (F.min) total = W::fma(W::mul(W::floats(W::broadcast4(codes)), of_token), m, total);
   return total;
 }
-// total + the exact sum of a grouped format's block b with token t, `low` of its minima, scaled.
+// total + the exact sum of a grouped format's block with a token, `low` of its minima, scaled.
 template <class W, X16Format F>
 inline __attribute__((always_inline)) typename W::Floats x16_add_block(typename W::Floats total, typename W::Ints sum,
-                                                                       typename W::Ints low, const DotTokens& x, int t,
-                                                                       int64_t k, int64_t b, typename W::Floats d,
-                                                                       typename W::Floats m) {
+                                                                       typename W::Ints low, const std::byte* scale,
+                                                                       typename W::Floats d, typename W::Floats m) {
   auto of_block = W::mul(W::floats(sum), d);
   if constexpr (F.min) of_block = W::fnma(W::floats(low), m, of_block);
-  return W::fma(of_block, W::broadcast(x.rows + t * x.row_bytes + k + 32 * b), total);
+  return W::fma(of_block, W::broadcast(scale), total);
 }
 // Factors of minima and addends of a head, of the rows from `row` on.
 template <class W, X16Format F>
@@ -245,8 +236,6 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
   const int64_t count = k / F.elements;
   const auto block_of = [&](int n, int64_t b) { return F.block(panels + n * panel_bytes, count, b); };
   const auto head_of = [&](int n, int64_t b) { return F.head(panels + n * panel_bytes, b); };
-  const std::byte* token[kTokens];
-  for (int t = 0; t < kTokens; ++t) token[t] = x.rows + t * x.row_bytes;
   Floats total[kPanels][kTokens][kParts];
   for (int n = 0; n < kPanels; ++n) {
     for (int t = 0; t < kTokens; ++t) {
@@ -262,6 +251,7 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
         for (int p = 0; p < kParts; ++p) whole[n][t][p] = W::zeros();
       }
     }
+    const X16Tokens<F, kTokens> token(x.rows, b);
     X16Scales<W, F> scales[kPanels];
     for (int n = 0; n < kPanels; ++n) scales[n].read(block_of(n, b), head_of(n, b));
     for (int s = 0; s < F.subs(); ++s) {
@@ -278,7 +268,9 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
           for (int g = 0; g < kGroups; ++g) {
             Ints sum[kTokens];
 #pragma GCC unroll 8
-            for (int t = 0; t < kTokens; ++t) sum[t] = x16_first_sum<W, F>(x, t, q, g);
+            for (int t = 0; t < kTokens; ++t) {
+              sum[t] = F.zero != 0 ? W::broadcast4(token.word(s, g, t)) : W::zeros();
+            }
             Ints upper = W::zeros();  // 16 times the sum of codes in the upper half
 #pragma GCC unroll 8
             for (int u = g * kUnits; u < (g + 1) * kUnits; ++u) {
@@ -288,7 +280,7 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
 #pragma GCC unroll 8
               for (int t = 0; t < kTokens; ++t) {
                 Ints& part = in_upper ? upper : sum[t];
-                part = W::pin(W::dot(part, w, W::broadcast4(token[t] + 32 * q + 4 * u)));
+                part = W::pin(W::dot(part, w, W::broadcast4(token.code(s, t, 4 * u))));
               }
             }
             if constexpr (kUpper) sum[0] = W::add32(sum[0], W::shift_right32_signed(upper, 4));
@@ -300,7 +292,7 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
               const Floats d = W::halves(head + 2 * row), m = x16_m<W, F>(head, row);
 #pragma GCC unroll 8
               for (int t = 0; t < kTokens; ++t) {
-                total[n][t][p] = x16_add_plain<W, F>(total[n][t][p], sum[t], x, t, k, q, d, m);
+                total[n][t][p] = x16_add_plain<W, F>(total[n][t][p], sum[t], token.scale(t), token.word(0, 0, t), d, m);
               }
             }
           }
@@ -308,11 +300,6 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
       }
     }
     if constexpr (F.group != 0) {
-      alignas(16) std::byte sums_of_32[kTokens][16];
-      const std::byte* sums[kTokens] = {};
-      if constexpr (F.min) {
-        for (int t = 0; t < kTokens; ++t) sums[t] = x16_code_sums<W, F>(token[t], k, b, sums_of_32[t]);
-      }
 #pragma GCC unroll 4
       for (int n = 0; n < kPanels; ++n) {
         const std::byte* head = head_of(n, b);
@@ -325,12 +312,12 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
             for (int i = 0; i < F.min_pairs(); ++i) {
               const Ints pair = scales[n].min_pair(row, i);
 #pragma GCC unroll 8
-              for (int t = 0; t < kTokens; ++t) low[t] = W::dot16(low[t], pair, W::broadcast4(sums[t] + 4 * i));
+              for (int t = 0; t < kTokens; ++t) low[t] = W::dot16(low[t], pair, W::broadcast4(token.pair(i, t)));
             }
           }
           const Floats d = W::halves(head + 2 * row), m = x16_m<W, F>(head, row);
           for (int t = 0; t < kTokens; ++t) {
-            total[n][t][p] = x16_add_block<W, F>(total[n][t][p], whole[n][t][p], low[t], x, t, k, b, d, m);
+            total[n][t][p] = x16_add_block<W, F>(total[n][t][p], whole[n][t][p], low[t], token.scale(t), d, m);
           }
         }
       }

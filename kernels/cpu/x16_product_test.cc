@@ -66,9 +66,9 @@ TEST(X16Side, GivesTheBitsOfPanelsOneByOne) {
     const DType x = q8a_for_x16(f.dtype);
     std::vector<std::byte> token(static_cast<size_t>(row_bytes(x, k)));
     q8a_quantize_row(x, values.data() + 3 * k, k, token.data());
-    std::vector<std::byte> sums(k / 4);
-    if (dots->sums != nullptr) dots->sums(token.data(), k, sums.data());
-    const DotTokens tokens = {token.data(), 0, sums.data(), 0};
+    std::vector<std::byte> step(static_cast<size_t>(dots->step.bytes(k)));
+    dots->step.arrange({token.data(), 0}, 1, k, step.data());
+    const DotTokens tokens = {step.data(), 0};
     alignas(64) float want[kRows], got[kRows];
     for (int n = 0; n < kSidePanels; ++n) {
       dots->of_tokens[0](panels.data() + 16 * n * row, 16, k, tokens, want + 16 * n);

@@ -53,8 +53,18 @@ constexpr int64_t linear_arranged_bytes(int64_t tokens, int64_t k) {
   return count * linear_tile_bytes(k) +
          (k > kTilePart ? count : std::min<int64_t>(2, count)) * 4 * kTileTokens * kRequantizedPanels * 16;
 }
+// Tokens that are not in tiles, up to kLinearChunk at once, in steps (kernels/cpu/x16_step.h): a bound of each one's
+// bytes of 32 k.
+inline constexpr int64_t kStepSubBytes = 44;
+constexpr int64_t linear_step_bytes(int64_t tokens, int64_t k) {
+  return (std::min(tokens, kLinearChunk) * k / 32 * kStepSubBytes + 63) / 64 * 64;
+}
 constexpr int64_t linear_scratch_bytes(int64_t tokens, int64_t k, bool q8) {
-  return 2 * 4 * 16 * kLinearChunk + linear_panel_bytes(k) + (q8 ? linear_arranged_bytes(tokens, k) : 0);
+  const int64_t fixed = 2 * 4 * 16 * kLinearChunk + linear_panel_bytes(k);
+  if (!q8) return fixed;
+  // Behind those in tiles there are up to 15 others.
+  return fixed + std::max(linear_step_bytes(tokens, k),
+                          linear_arranged_bytes(tokens, k) + linear_step_bytes(std::min<int64_t>(tokens, 15), k));
 }
 // Behind that, where bf16 weights meet f32 tokens: a chunk of tokens that the level rounds to bf16, rows of a multiple
 // of 32. The chunk is a multiple of 64 tokens, of 4 MB or less where that is more than 64.

@@ -16,8 +16,7 @@ namespace ll {
 namespace avx2 {
 namespace {
 
-static_assert(kBf16Panels * kBf16Tokens <= kLinearChunk);      // what Scratch::sums holds
-static_assert(2 * kLinearChunk / 4 <= linear_panel_bytes(1));  // Scratch::panel: sums for two weights
+static_assert(kBf16Panels * kBf16Tokens <= kLinearChunk);  // what Scratch::sums holds
 
 int64_t panel_count(const TensorView& w) { return (w.dim(0) + kPanelRows - 1) / kPanelRows; }
 
@@ -28,8 +27,8 @@ struct Scratch {
         panel(reinterpret_cast<std::byte*>(sums[1] + kPanelRows * kLinearChunk)),
         tokens(panel + linear_panel_bytes(k)) {}
   float* sums[2];     // [kLinearChunk][16], of the second weight for kGated
-  std::byte* panel;   // weights made ready: two panels of f32 rows, or panels for tiles; else what SumsFn makes
-  std::byte* tokens;  // a chunk of them, as ArrangeFn or Bf16Tiles::round makes them
+  std::byte* panel;   // weights made ready: two panels of f32 rows, or panels for tiles
+  std::byte* tokens;  // a chunk of them, as an ArrangeFn or Bf16Tiles::round makes them
 };
 
 // The panels of one weight, ready to be multiplied one by one. Quantized weights that meet f32 tokens become f32 rows
@@ -78,14 +77,12 @@ constexpr int64_t kAhead = 8192, kAheadInOrder = 1024;
 constexpr int64_t kManyAhead = 32768;
 bool is_intel() { return __builtin_cpu_is("intel") != 0; }
 
-constexpr int64_t kMany = 8;  // tokens for which what ManyFn makes ready pays
-
 // A chunk of tokens times panels of one weight. In what steps tokens go does not change their bits.
 class Steps {
  public:
   Steps(const Panels& panels, int64_t k, const DotTokens& x, int64_t tokens)
-      : dots_(panels.dots()), most_(dots_.most_tokens()), k_(k), panel_bytes_(panels.bytes()), tokens_(tokens), x_(x) {
-    if (tokens > most_ || (dots_.many != nullptr && tokens >= kMany)) return;
+      : dots_(panels.dots()), k_(k), panel_bytes_(panels.bytes()), tokens_(tokens), x_(x) {
+    if (tokens > dots_.most_tokens() || dots_.many_tokens(tokens) > 0) return;
     only_ = dot_of(tokens);
     x_.in_order = !is_intel() && tokens == 1 && dots_.in_order;
     x_.ahead = is_intel() ? kAheadOnIntel : x_.in_order ? kAheadInOrder : kAhead;
@@ -94,18 +91,18 @@ class Steps {
   void run(const std::byte* panel, int64_t rows, float* out) const {
     // The work between two panels of one token interrupts the stream of their lines.
     if (only_ != nullptr) return only_(panel, rows, k_, x_, out);
-    int64_t t = 0;
-    if (dots_.many != nullptr && tokens_ >= kMany) {
-      t = tokens_ / 4 * 4;
+    int64_t t = dots_.many_tokens(tokens_);
+    const bool many = t > 0 || tokens_ > kMostAhead;
+    if (t > 0) {
       DotTokens part = x_;
       if (tokens_ <= kMostAhead) part.ahead = kManyAhead;
       dots_.many(panel, k_, part, t, out);
     }
-    const bool many = t > 0 || tokens_ > kMostAhead;
-    int64_t steps = (tokens_ - t + most_ - 1) / most_;
+    const int64_t most = dots_.most_tokens();
+    int64_t steps = (tokens_ - t + most - 1) / most;
     const auto share = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(steps, 1))));
     for (; t < tokens_; --steps) {
-      const int64_t size = (tokens_ - t + steps - 1) / steps;
+      const int64_t size = dots_.step_tokens(tokens_ - t);
       DotTokens part = x_.from(t);
       if (!many && steps <= share) {
         part.ahead = panel_bytes_, part.ahead_mask = share - 1, part.ahead_turn = steps - 1;
@@ -119,7 +116,7 @@ class Steps {
   DotFn dot_of(int64_t tokens) const { return dots_.of_tokens[static_cast<size_t>(tokens - 1)]; }
 
   const Dots& dots_;
-  const int64_t most_, k_, panel_bytes_, tokens_;
+  const int64_t k_, panel_bytes_, tokens_;
   DotTokens x_;
   DotFn only_ = nullptr;  // of a single step
 };
@@ -228,11 +225,11 @@ class LinearShare {
   // work(part) for each part of which this thread has panels.
   template <class Work>
   void for_parts(const Work& work) const;
-  DotTokens with_sums(const Dots* dots, const Tokens& of, std::byte* sums) const;
+  DotTokens in_steps(const Dots* dots, const Tokens& of);
   void arrange(ArrangeFn fn, const Tokens& of, int64_t t) const;
   void multiply_tiles(const Part& part, const Tokens& of);
   void multiply_rounded(const Part& part, const Tokens& of) const;
-  void multiply_chunk(const Part& part, int64_t first) const;
+  void multiply_chunk(const Part& part, int64_t first);
   void finish(const Part& part, int64_t i, int64_t n, const Tokens& of, const PanelSums& sums, const PanelSums& up_sums,
               bool streamed) const;
   void finish_panel(const Part& part, int64_t i, const Tokens& of, const float* sums, const float* up_sums,
@@ -257,6 +254,10 @@ class LinearShare {
   int64_t in_tiles_ = 0, in_slabs_ = 0;
   ArrangeFn arranged_by_ = nullptr;
   float* tile_sums_ = nullptr;
+  // The chunk of tokens from steps_first_ on, in steps for steps_for_.
+  std::byte* steps_ = nullptr;
+  int64_t steps_first_ = 0;
+  const Dots* steps_for_ = nullptr;
 };
 
 LinearShare::LinearShare(const KernelCall& call, LinearForm form, const LinearRoles& roles, DotsOf x16,
@@ -285,6 +286,7 @@ LinearShare::LinearShare(const KernelCall& call, LinearForm form, const LinearRo
   if (in_tiles_ > 0 && requantized_ && call.slabs) in_slabs_ = slab_tokens(x_.dim(0), k_);
   const int64_t most = (std::min(in_tiles_, linear_tile_chunk(k_)) + kTileTokens - 1) / kTileTokens;
   tile_sums_ = reinterpret_cast<float*>(scratch_.tokens + most * linear_tile_bytes(k_));
+  steps_ = scratch_.tokens + (in_tiles_ > 0 ? linear_arranged_bytes(x_.dim(0), k_) : 0);
 }
 
 // Outputs of a megabyte and more a thread are written past the caches. Panels' outputs begin at multiples of 32 bytes.
@@ -433,24 +435,27 @@ void LinearShare::multiply_rounded(const Part& part, const Tokens& of) const {
   }
 }
 
-// Tokens as `dots` reads them; their sums, where it wants some, go to `sums`.
-DotTokens LinearShare::with_sums(const Dots* dots, const Tokens& of, std::byte* sums) const {
-  DotTokens tokens = {x_.row<std::byte>(of.first), x_.row_bytes};
-  if (dots == nullptr || dots->sums == nullptr) return tokens;
-  for (int64_t t = 0; t < of.count; ++t) dots->sums(x_.row<std::byte>(of.first + t), k_, sums + t * (k_ / 4));
-  tokens.sums = sums, tokens.sums_bytes = k_ / 4;
-  return tokens;
+// Tokens as `dots` reads them: in steps, which all panels then meet, or as they are.
+DotTokens LinearShare::in_steps(const Dots* dots, const Tokens& of) {
+  const DotTokens rows = {x_.row<std::byte>(of.first), x_.row_bytes};
+  if (dots == nullptr || dots->step.arrange == nullptr) return rows;
+  const DotTokens steps = {steps_, dots->step.bytes(k_)};
+  if (steps_for_ == dots && steps_first_ == of.first) return steps;
+  steps_for_ = dots, steps_first_ = of.first;
+  const int64_t many = dots->many_tokens(of.count);
+  for (int64_t t = 0, n; t < of.count; t += n) {
+    n = t < many ? 4 : dots->step_tokens(of.count - t);
+    dots->step.arrange(rows.from(t), n, k_, steps_ + t * steps.row_bytes);
+  }
+  return steps;
 }
 
 // The chunk of tokens from `first` on, none of them in tiles.
-void LinearShare::multiply_chunk(const Part& part, int64_t first) const {
+void LinearShare::multiply_chunk(const Part& part, int64_t first) {
   const Tokens of = {first, std::min(kLinearChunk, x_.dim(0) - first)};
   const TensorView &w = weight(part.weight), &up = weight(gated_ ? 1 : part.weight);
   const Dots* const dots = q8_ ? x16_(w.dtype) : nullptr;
   const Dots* const up_dots = q8_ ? x16_(up.dtype) : nullptr;
-  const DotTokens rows_of_x = with_sums(dots, of, scratch_.panel);
-  const DotTokens rows_of_up =
-      up_dots == dots ? rows_of_x : with_sums(up_dots, of, scratch_.panel + kLinearChunk * k_ / 4);
   const auto has_side = [](const Dots* d) { return d != nullptr && d->side != nullptr; };
   const bool side = of.count == 1 && is_intel() && has_side(dots) && has_side(up_dots);
   const Panels panels(w, dots, scratch_.panel), up_panels(up, up_dots, scratch_.panel);
@@ -458,7 +463,8 @@ void LinearShare::multiply_chunk(const Part& part, int64_t first) const {
   // multiplied one after another; gate's, then up's. Outputs are made for as many panels as there is room for: lines
   // that are not in the cache, one after another, interrupt the stream of weights more than all at once.
   const int64_t distance = kPanelRows * of.count;
-  const auto multiply = [&](const Panels& some, const DotTokens& x, int64_t begin, int64_t end, float* sums) {
+  const auto multiply = [&](const Panels& some, const Dots* by, int64_t begin, int64_t end, float* sums) {
+    const DotTokens x = in_steps(by, of);
     const Steps steps(some, k_, x, of.count);
     DotTokens beside = x;
     beside.ahead = kSideAhead, beside.skip_from = some.bytes(), beside.skip = (kSidePanels - 1) * some.bytes();
@@ -473,8 +479,8 @@ void LinearShare::multiply_chunk(const Part& part, int64_t first) const {
   };
   for (int64_t begin = part.begin, end; begin < part.end; begin = end) {
     end = std::min(part.end, begin + kLinearChunk / of.count);
-    multiply(panels, rows_of_x, begin, end, scratch_.sums[0]);
-    if (gated_) multiply(up_panels, rows_of_up, begin, end, scratch_.sums[1]);
+    multiply(panels, dots, begin, end, scratch_.sums[0]);
+    if (gated_) multiply(up_panels, up_dots, begin, end, scratch_.sums[1]);
     finish(part, begin, end - begin, of, {scratch_.sums[0], distance}, {scratch_.sums[1], distance}, false);
   }
 }

@@ -13,14 +13,11 @@
 
 namespace ll {
 
-// Tokens as the products read them: rows row_bytes apart, f32 for float formats, q8a or q8a256 for formats of 32,
-// q8a256 for formats of 256.
+// Tokens as the products read them, row_bytes each: f32 rows for float formats; for block formats steps, as
+// Dots::step makes them of rows, q8a or q8a256 for formats of 32, q8a256 for formats of 256.
 struct DotTokens {
   const std::byte* rows;
   int64_t row_bytes;
-  // What SumsFn made of each token, sums_bytes apart, where the products have one.
-  const std::byte* sums = nullptr;
-  int64_t sums_bytes = 0;
   // Products of block formats ask for the bytes this far ahead while they work (LinesAhead); 0: for none. They do so in
   // sub-blocks q with q & ahead_mask == ahead_turn, so that steps can share it.
   int64_t ahead = 0;
@@ -34,7 +31,6 @@ struct DotTokens {
   DotTokens from(int64_t token) const {
     DotTokens part = *this;
     part.rows += token * row_bytes;
-    if (sums != nullptr) part.sums += token * sums_bytes;
     return part;
   }
 };
@@ -78,8 +74,7 @@ inline constexpr int kSidePanels = 4;
 using SideFn = void (*)(const std::byte* w, int64_t panel_bytes, int64_t k, const DotTokens& x, float* out);
 // The same for 4, 8, 12 and so on tokens. x.ahead is shared out among them.
 using ManyFn = void (*)(const std::byte* w, int64_t k, const DotTokens& x, int64_t tokens, float* out);
-// Sums of a q8a row's codes as a level's products of a format want them, k / 4 bytes or less.
-using SumsFn = void (*)(const std::byte* row, int64_t k, std::byte* sums);
+inline constexpr int64_t kMany = 8;  // tokens for which what it makes ready pays
 // Sums on their way to an `out`, 16 weights of a panel in a row.
 struct TilesPending {
   struct Sums {
@@ -117,6 +112,13 @@ struct Tiles {
   ArrangeFn arrange = nullptr;
   TilesFn tiles = nullptr;
 };
+// The tokens of a DotFn, or each four of a ManyFn, as one step (kernels/cpu/x16_step.h).
+struct StepOf {
+  ArrangeFn arrange = nullptr;
+  int64_t subs = 0, block_bytes = 0;  // of a block: sub-blocks of 32 and bytes for each token
+
+  int64_t bytes(int64_t k) const { return k / (32 * subs) * block_bytes; }  // for each token
+};
 struct Dots {
   static constexpr size_t kMostTokens = 8;
 
@@ -124,11 +126,17 @@ struct Dots {
   std::array<DotFn, kMostTokens> of_tokens;  // of 1, 2 and so on; null behind the most that the level has
   SideFn side = nullptr;                     // null: the level has none
   ManyFn many = nullptr;                     // null: the level has none
-  SumsFn sums = nullptr;                     // null: the products do not read DotTokens::sums
+  StepOf step = {};                          // of block formats: what their products read
   bool in_order = false;                     // the product of one token heeds DotTokens::in_order
   Tiles exact = {};                          // the bits of the others
   Tiles requantized = {};                    // faster and less exact (kernels/cpu/x16_requantized.h)
 
+  // Of `tokens`, those that the ManyFn takes, and of others how many the step has that begins with the first of `left`.
+  int64_t many_tokens(int64_t tokens) const { return many != nullptr && tokens >= kMany ? tokens / 4 * 4 : 0; }
+  int64_t step_tokens(int64_t left) const {
+    const int64_t steps = (left + most_tokens() - 1) / most_tokens();
+    return (left + steps - 1) / steps;
+  }
   int64_t most_tokens() const { return std::find(of_tokens.begin(), of_tokens.end(), nullptr) - of_tokens.begin(); }
 };
 

@@ -18,6 +18,7 @@
 
 #include "kernels/cpu/avx2/linear_dots.h"
 #include "kernels/cpu/avx2/vector.h"
+#include "kernels/cpu/x16_step.h"
 #include "kernels/quant/blocks.h"
 #include "kernels/quant/q8a.h"
 
@@ -141,31 +142,38 @@ constexpr int flush_after() {
   return 1;
 }
 
-// SumsFn of formats with a kZero, int16[k / (4 * kFlush)][2]: kZero times the sums of codes that meet in 16 bits, of k
-// with k % 4 < 2 and of the others. Of formats with minima of 32, int16[k / 32]: the sums of each group.
+// Tokens of a step as the format's products read them. Words, of a kZero: two int16, kZero times the sums of codes that
+// meet in 16 bits, of k with k % 4 < 2 and of the others; of plain formats with an addend: the sum of codes.
 template <class F>
-constexpr bool kHasSums = F::kZero > 0 || (F::kMin && F::kGroup == 32);
+constexpr int words_of_sub() {
+  if (F::kZero != 0) return 8 / flush_after<F>();
+  return F::kMin && F::kGroup == 0 ? 1 : 0;
+}
 template <class F>
-void sums_of(const std::byte* row, int64_t k, std::byte* sums) {
-  if constexpr (F::kZero == 0) {
-    for (int64_t b = 0; b < k / 256; ++b) store_neighbours(row + k + k / 8 + 32 * b, sums + 16 * b);
-  } else {
-    constexpr int kFlush = flush_after<F>();
-    static_assert(kFlush >= 4);
-    for (int64_t q = 0; q < k / 32; ++q) {
-      __m256i all = _mm256_maddubs_epi16(_mm256_set1_epi8(1), load(row + 32 * q));
+using Step = StepBlock<F::kElements / 32, words_of_sub<F>(), kPairs<F>>;
+template <class F>
+struct Words {
+  static void make(const std::byte* codes, const int16_t* of_16, int32_t* to) {
+    if constexpr (F::kZero == 0) {
+      to[0] = of_16[0] + of_16[1];
+    } else {
+      constexpr int kFlush = flush_after<F>();
+      static_assert(kFlush >= 4);
+      __m256i all = _mm256_maddubs_epi16(_mm256_set1_epi8(1), load(codes));
       all = _mm256_slli_epi16(all, __builtin_ctz(F::kZero));
       all = _mm256_add_epi16(all, _mm256_shuffle_epi32(all, 0x4e));
       all = _mm256_add_epi16(all, _mm256_shuffle_epi32(all, 0xb1));  // of k 0-15 and 16-31
       const __m128i first = _mm256_castsi256_si128(all), second = _mm256_extracti128_si256(all, 1);
       if constexpr (kFlush == 4) {
-        _mm_storel_epi64(reinterpret_cast<__m128i*>(sums + 8 * q), _mm_unpacklo_epi32(first, second));
+        to[0] = _mm_cvtsi128_si32(first), to[1] = _mm_cvtsi128_si32(second);
       } else {
-        _mm_storeu_si32(sums + 4 * q, _mm_add_epi16(first, second));
+        to[0] = _mm_cvtsi128_si32(_mm_add_epi16(first, second));
       }
     }
   }
-}
+};
+template <class F, int kTokens>
+using Tokens = typename Step<F>::template Of<kTokens>;
 
 // Keeps a running sum in its register: left alone, the compiler turns chains of additions into trees and spills them.
 [[maybe_unused]] inline __attribute__((always_inline)) __m256i pin(__m256i v) {
@@ -184,11 +192,11 @@ inline __attribute__((always_inline)) void widen(const __m256i (&part)[kTokens][
   }
 }
 
-// sum[t][h] += per row of half h, the sum over sub-block q of (code - kZero) * activation * scale. `units` gives eight
-// rows' codes of four k, (half, unit); `scales` the scales of a unit's group, (half, unit).
+// sum[t][h] += per row of half h, the sum over sub-block s of a block of (code - kZero) * activation * scale. `units`
+// gives eight rows' codes of four k, (half, unit); `scales` the scales of a unit's group, (half, unit).
 template <class F, int kTokens, class Units, class Scales>
-inline __attribute__((always_inline)) void dot_sub(const Units& units, const Scales& scales, const DotTokens& x,
-                                                   int64_t q, __m256i (&sum)[kTokens][2]) {
+inline __attribute__((always_inline)) void dot_sub(const Units& units, const Scales& scales,
+                                                   const Tokens<F, kTokens>& x, int64_t s, __m256i (&sum)[kTokens][2]) {
   constexpr int kFlush = flush_after<F>();
 #pragma GCC unroll 8
   for (int first = 0; first < 8; first += kFlush) {
@@ -196,7 +204,7 @@ inline __attribute__((always_inline)) void dot_sub(const Units& units, const Sca
     [[maybe_unused]] __m256i zero[kTokens];
     if constexpr (F::kZero > 0) {
 #pragma GCC unroll 4
-      for (int t = 0; t < kTokens; ++t) zero[t] = broadcast32(x.sums + t * x.sums_bytes + (8 * q + first) * 4 / kFlush);
+      for (int t = 0; t < kTokens; ++t) zero[t] = broadcast32(x.word(s, first / kFlush, t));
     }
 #pragma GCC unroll 8
     for (int g = first; g < first + kFlush; ++g) {
@@ -205,7 +213,7 @@ inline __attribute__((always_inline)) void dot_sub(const Units& units, const Sca
       if constexpr (F::kSigned) size[0] = _mm256_abs_epi8(w[0]), size[1] = _mm256_abs_epi8(w[1]);
 #pragma GCC unroll 4
       for (int t = 0; t < kTokens; ++t) {
-        const __m256i a = broadcast32(x.rows + t * x.row_bytes + 32 * q + 4 * g);
+        const __m256i a = broadcast32(x.code(s, t, 4 * g));
 #pragma GCC unroll 2
         for (int h = 0; h < 2; ++h) {
           __m256i product;
@@ -228,20 +236,16 @@ inline __attribute__((always_inline)) void dot_sub(const Units& units, const Sca
   }
 }
 
-// total[t][h] += the exact sums of a plain format's sub-block q, scaled; `d` and `m` are its factors.
+// total[t][h] += the exact sums of a plain format's block, scaled; `d` and `m` are its factors.
 template <class F, int kTokens>
-inline __attribute__((always_inline)) void add_plain(const __m256i (&sum)[kTokens][2], const DotTokens& x, int64_t k,
-                                                     int64_t q, const __m256 (&d)[2], const __m256 (&m)[2],
+inline __attribute__((always_inline)) void add_plain(const __m256i (&sum)[kTokens][2], const Tokens<F, kTokens>& x,
+                                                     const __m256 (&d)[2], const __m256 (&m)[2],
                                                      __m256 (&total)[kTokens][2]) {
 #pragma GCC unroll 4
   for (int t = 0; t < kTokens; ++t) {
-    const std::byte* row = x.rows + t * x.row_bytes;
-    const __m256 scale = _mm256_set1_ps(read_float(row + k + 4 * q));
+    const __m256 scale = _mm256_set1_ps(read_float(x.scale(t)));
     [[maybe_unused]] __m256 low;
-    if constexpr (F::kMin) {
-      const __m256i codes = _mm256_madd_epi16(broadcast32(row + k + k / 8 + 4 * q), _mm256_set1_epi16(1));
-      low = _mm256_mul_ps(_mm256_cvtepi32_ps(codes), scale);
-    }
+    if constexpr (F::kMin) low = _mm256_mul_ps(_mm256_cvtepi32_ps(broadcast32(x.word(0, 0, t))), scale);
 #pragma GCC unroll 2
     for (int h = 0; h < 2; ++h) {
       total[t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[t][h]), _mm256_mul_ps(d[h], scale), total[t][h]);
@@ -250,31 +254,25 @@ inline __attribute__((always_inline)) void add_plain(const __m256i (&sum)[kToken
   }
 }
 
-// total[t][h] += the exact sums of a grouped format's block b, scaled. `pairs` gives min_pair, (pair, half).
+// total[t][h] += the exact sums of a grouped format's block, scaled. `pairs` gives min_pair, (pair, half).
 template <class F, int kTokens, class Pairs>
-inline __attribute__((always_inline)) void add_block(const __m256i (&sum)[kTokens][2], const DotTokens& x, int64_t k,
-                                                     int64_t b, const Pairs& pairs, const __m256 (&d)[2],
-                                                     const __m256 (&m)[2], __m256 (&total)[kTokens][2]) {
+inline __attribute__((always_inline)) void add_block(const __m256i (&sum)[kTokens][2], const Tokens<F, kTokens>& x,
+                                                     const Pairs& pairs, const __m256 (&d)[2], const __m256 (&m)[2],
+                                                     __m256 (&total)[kTokens][2]) {
   constexpr int kCount = kPairs<F>;
-  // Of two neighbouring groups' codes each.
-  const auto sums = [&](int t, int p) __attribute__((always_inline)) {
-    const std::byte* of_block =
-        F::kGroup == 32 ? x.sums + t * x.sums_bytes + 16 * b : x.rows + t * x.row_bytes + k + k / 8 + 32 * b;
-    return broadcast32(of_block + 4 * p);
-  };
 #pragma GCC unroll 2
   for (int h = 0; h < 2; ++h) {
     [[maybe_unused]] __m256i pair[kCount + 1];
     for (int p = 0; p < kCount; ++p) pair[p] = pairs(p, h);
 #pragma GCC unroll 4
     for (int t = 0; t < kTokens; ++t) {
-      const __m256 scale = _mm256_set1_ps(read_float(x.rows + t * x.row_bytes + k + 32 * b));
+      const __m256 scale = _mm256_set1_ps(read_float(x.scale(t)));
       __m256 of_block = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][h]), d[h]);
       if constexpr (F::kMin) {
-        __m256i low = _mm256_madd_epi16(pair[0], sums(t, 0));
+        __m256i low = _mm256_madd_epi16(pair[0], broadcast32(x.pair(0, t)));
 #pragma GCC unroll 8
         for (int p = 1; p < kCount; ++p) {
-          low = _mm256_add_epi32(low, _mm256_madd_epi16(pair[p], sums(t, p)));
+          low = _mm256_add_epi32(low, _mm256_madd_epi16(pair[p], broadcast32(x.pair(p, t))));
         }
         of_block = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(low), m[h], of_block);
       }
@@ -321,6 +319,7 @@ void dot_panel(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, f
   for (int t = 0; t < kTokens; ++t) total[t][0] = total[t][1] = _mm256_setzero_ps();
 
   for (int64_t b = 0; b < k / F::kElements; ++b) {
+    const Tokens<F, kTokens> tokens(x.rows, b);
     [[maybe_unused]] GroupScales scales;
     parts.decode(b, scales);
     __m256i sum[kTokens][2];
@@ -335,15 +334,15 @@ void dot_panel(const std::byte* panel, int64_t, int64_t k, const DotTokens& x, f
         return unpack<F>(sub, h, g);
       };
       const auto scale = [&](int h, int g) __attribute__((always_inline)) { return factors[h].scale[g / 4]; };
-      dot_sub<F, kTokens>(units, scale, x, q, sum);
+      dot_sub<F, kTokens>(units, scale, tokens, s, sum);
     }
     __m256 d[2], m[2] = {};
     parts.factors(b, d, m);
     if constexpr (F::kGroup == 0) {
-      add_plain<F, kTokens>(sum, x, k, b, d, m, total);
+      add_plain<F, kTokens>(sum, tokens, d, m, total);
     } else {
       const auto pairs = [&](int p, int h) __attribute__((always_inline)) { return min_pair<F>(scales, p, h); };
-      add_block<F, kTokens>(sum, x, k, b, pairs, d, m, total);
+      add_block<F, kTokens>(sum, tokens, pairs, d, m, total);
     }
   }
   for (int t = 0; t < kTokens; ++t) {
@@ -396,9 +395,9 @@ struct DecodedChunk {
 // dot_panel in its order. kUnpack: w's codes are made on the way.
 template <class F, int kTokens, bool kUnpack>
 inline __attribute__((always_inline)) void dot_decoded(const PanelParts<F>& parts, DecodedChunk<F>& w, int64_t first,
-                                                       int64_t count, int64_t k, const DotTokens& x,
-                                                       __m256 (&total)[kTokens][2]) {
+                                                       int64_t count, const DotTokens& x, __m256 (&total)[kTokens][2]) {
   using Chunk = DecodedChunk<F>;
+  [[maybe_unused]] const int64_t block = first / Chunk::kSubs;
   __m256i sum[kTokens][2];
   for (int64_t s = 0; s < count; ++s) {
     if (!Chunk::kGrouped || s == 0) {
@@ -413,12 +412,13 @@ inline __attribute__((always_inline)) void dot_decoded(const PanelParts<F>& part
     const auto scale = [&](int h, int g) __attribute__((always_inline)) {
       return Chunk::kGrouped ? w.scale[s][g * Chunk::kGroups / 8][h] : _mm256_set1_epi16(1);
     };
-    dot_sub<F, kTokens>(units, scale, x, first + s, sum);
-    if constexpr (!Chunk::kGrouped) add_plain<F, kTokens>(sum, x, k, first + s, w.d[s], w.m[s], total);
+    const Tokens<F, kTokens> tokens(x.rows, Chunk::kGrouped ? block : first + s);
+    dot_sub<F, kTokens>(units, scale, tokens, Chunk::kGrouped ? s : 0, sum);
+    if constexpr (!Chunk::kGrouped) add_plain<F, kTokens>(sum, tokens, w.d[s], w.m[s], total);
   }
   if constexpr (Chunk::kGrouped) {
     const auto pairs = [&](int p, int h) __attribute__((always_inline)) { return w.pair[p][h]; };
-    add_block<F, kTokens>(sum, x, k, first / Chunk::kSubs, pairs, w.d[0], w.m[0], total);
+    add_block<F, kTokens>(sum, Tokens<F, kTokens>(x.rows, block), pairs, w.d[0], w.m[0], total);
   }
 }
 
@@ -442,9 +442,9 @@ void dot_many(const std::byte* panel, int64_t k, const DotTokens& x, int64_t tok
         }
       }
       if (DecodedChunk<F>::kInPassing && t == 0) {
-        dot_decoded<F, 4, DecodedChunk<F>::kInPassing>(parts, w, first, count, k, part, total);
+        dot_decoded<F, 4, DecodedChunk<F>::kInPassing>(parts, w, first, count, part, total);
       } else {
-        dot_decoded<F, 4, false>(parts, w, first, count, k, part, total);
+        dot_decoded<F, 4, false>(parts, w, first, count, part, total);
       }
       for (int i = 0; i < 4; ++i) {
         for (int h = 0; h < 2; ++h) _mm256_store_ps(sums + 16 * i + 8 * h, total[i][h]);
@@ -458,7 +458,7 @@ constexpr Dots dots_of(DType dtype) {
   Dots dots = {dtype, dots_of_tokens<4>([]<int kTokens> { return &dot_panel<F, kTokens>; })};
   // Blocks of 32 of one plane of bits are unpacked in passing as fast as they would be read unpacked.
   if constexpr (F::kGroup != 0 || F::kHighBits != 0) dots.many = dot_many<F>;
-  if constexpr (kHasSums<F>) dots.sums = sums_of<F>;
+  dots.step = {arrange_step<Step<F>, Words<F>>, Step<F>::kSubs, Step<F>::bytes(1)};
   return dots;
 }
 

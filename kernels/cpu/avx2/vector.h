@@ -54,17 +54,6 @@ namespace ll::avx2 {
   return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-// 16 integers of 16 bits, each two neighbours added; the sums fit 16 bits.
-[[maybe_unused]] static inline __m128i add_neighbours(__m256i v) {
-  const __m256i sums = _mm256_madd_epi16(v, _mm256_set1_epi16(1));
-  return _mm_packs_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
-}
-
-[[maybe_unused]] static inline void store_neighbours(const std::byte* p, std::byte* to) {
-  const __m128i sums = add_neighbours(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), sums);
-}
-
 // Scales and minima of a q4_K or q5_K block of kX16 (kernels/quant/layouts.h) for 16 rows each, as bytes: scales of its
 // 8 groups, then their minima. `to` is aligned to 32.
 [[maybe_unused]] static inline void unpack_scales(const std::byte* packed, std::byte* to) {

@@ -83,7 +83,6 @@ struct Avx512Words {
   static Ints shift_left16(Ints v, unsigned n) { return _mm512_slli_epi16(v, n); }
   static Ints dot16(Ints sum, Ints a, Ints b) { return _mm512_dpwssd_epi32(sum, a, b); }
   static Ints products16(Ints a, Ints b) { return _mm512_madd_epi16(a, b); }
-  static void neighbours(const std::byte* p, std::byte* to) { avx2::store_neighbours(p, to); }
   static void unpack_scales(const std::byte* p, std::byte* to) { avx2::unpack_scales(p, to); }
   static Ints mul16(Ints a, Ints b) { return _mm512_mullo_epi16(a, b); }
   static Ints subtract16(Ints a, Ints b) { return _mm512_sub_epi16(a, b); }

@@ -64,7 +64,6 @@ struct AvxVnniWords {
   static Ints shift_left32(Ints v, int n) { return _mm256_slli_epi32(v, n); }
   static Ints shift_right32_signed(Ints v, int n) { return _mm256_srai_epi32(v, n); }
   static Ints dot16(Ints sum, Ints a, Ints b) { return _mm256_dpwssd_avx_epi32(sum, a, b); }
-  static void neighbours(const std::byte* p, std::byte* to) { avx2::store_neighbours(p, to); }
   static void unpack_scales(const std::byte* p, std::byte* to) { avx2::unpack_scales(p, to); }
 };
 
