@@ -250,6 +250,8 @@ struct PlainWords {
 };
 
 struct PlainTileWords : PlainWords<16> {
+  static constexpr bool kFloatSums = true;
+
   static void tiles_begin(int) {}
   static void tiles_end() {}
 

@@ -34,6 +34,8 @@
 //   two_halves(p)                 the first of two int32 in lanes 0 .. 7, the second in the others
 //   nearest(f)                    integers, halves to even; what is none is -2^31
 //   magnitude(f), largest(a, b)   a where one is NaN
+//   kFloatSums                    if there: groups' sums are scaled as floats where that is exact, because mul32 keeps
+//                                 dot from its port
 //   quotient_or_zero(a, b)        a / b, 0 where b is not 2^-100 .. 2^100
 // and of a level with tiles (kLanes 16):
 //   tiles_begin(k), tiles_end()   this thread multiplies tiles of k (32 or 64) from here to there
@@ -224,6 +226,21 @@ inline __attribute__((always_inline)) void read_in_order(const std::byte* p, int
   }
 }
 
+// Of so many groups at a time the sums are scaled and added up as floats, exactly: to at most 2^24. 0: as integers, as
+// where W does not want it, few tokens share what scales cost as floats, or two groups at a time would gain nothing.
+template <class W, X16Format F, int kTokens>
+constexpr int x16_float_groups() {
+  using enum blocks::ScalePacking;
+  if constexpr (F.group != 0 && kTokens >= 4 && requires { W::kFloatSums; }) {
+    constexpr int kCode = F.zero != 0 ? F.zero : (1 << (F.low_bits + F.high_bits)) - 1;
+    constexpr int kScale = F.packing == kQ6K ? 128 : F.packing == kQ4K ? 63 : F.packing == kQ2K ? 15 : 32;
+    for (int groups = 256 / F.group; groups >= 4; groups /= 2) {
+      if (int64_t{kCode} * 127 * F.group * kScale * groups <= 1 << 24) return groups;
+    }
+  }
+  return 0;
+}
+
 // kPanels panels, panel_bytes apart, times kTokens tokens: out[panel][token][16].
 template <class W, X16Format F, int kTokens, int kPanels>
 inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte* panels, int64_t panel_bytes,
@@ -233,6 +250,7 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
   constexpr int kParts = 16 / W::kLanes, kGroups = F.groups_per_sub(), kUnits = 8 / kGroups;
   // One token's products pay for each operation on codes: more tokens share it.
   constexpr bool kUpper = kTokens == 1 && kGroups == 1 && F.low_bits == 4 && F.high_bits == 0 && !F.table;
+  constexpr int kExact = x16_float_groups<W, F, kTokens>();
   const int64_t count = k / F.elements;
   const auto block_of = [&](int n, int64_t b) { return F.block(panels + n * panel_bytes, count, b); };
   const auto head_of = [&](int n, int64_t b) { return F.head(panels + n * panel_bytes, b); };
@@ -245,10 +263,11 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
   if (kPanels == 1 && x.in_order) read_in_order(panels, count * F.head_bytes());
   for (int64_t b = 0; b < count; ++b) {
     if (kPanels == 1 && x.in_order) read_in_order(block_of(0, b), F.scale_bytes());
-    Ints whole[kPanels][kTokens][kParts];  // grouped: sums over the block
+    Ints whole[kPanels][kTokens][kParts];    // grouped: sums over the block
+    Floats exact[kPanels][kTokens][kParts];  // and over up to kExact groups
     for (int n = 0; n < kPanels; ++n) {
       for (int t = 0; t < kTokens; ++t) {
-        for (int p = 0; p < kParts; ++p) whole[n][t][p] = W::zeros();
+        for (int p = 0; p < kParts; ++p) whole[n][t][p] = W::zeros(), exact[n][t][p] = W::float_zeros();
       }
     }
     const X16Tokens<F, kTokens> token(x.rows, b);
@@ -284,7 +303,18 @@ inline __attribute__((always_inline)) void x16_dots_side_by_side(const std::byte
               }
             }
             if constexpr (kUpper) sum[0] = W::add32(sum[0], W::shift_right32_signed(upper, 4));
-            if constexpr (F.group != 0) {
+            if constexpr (kExact > 0) {
+              const Floats scale = W::floats(scales[n].scale(row, s * kGroups + g));
+#pragma GCC unroll 8
+              for (int t = 0; t < kTokens; ++t) exact[n][t][p] = W::fma(W::floats(sum[t]), scale, exact[n][t][p]);
+              if (((s + 1) * kGroups) % kExact == 0 && g == kGroups - 1) {
+#pragma GCC unroll 8
+                for (int t = 0; t < kTokens; ++t) {
+                  whole[n][t][p] = W::add32(whole[n][t][p], W::nearest(exact[n][t][p]));
+                  exact[n][t][p] = W::float_zeros();
+                }
+              }
+            } else if constexpr (F.group != 0) {
               const Ints scale = scales[n].scale(row, s * kGroups + g);
 #pragma GCC unroll 8
               for (int t = 0; t < kTokens; ++t) whole[n][t][p] = W::add32(whole[n][t][p], W::mul32(sum[t], scale));

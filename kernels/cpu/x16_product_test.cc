@@ -78,6 +78,39 @@ TEST(X16Side, GivesTheBitsOfPanelsOneByOne) {
   }
 }
 
+// Sums that are scaled as floats are those of integers, whatever codes and scales a file has.
+TEST(X16FloatSums, AreExact) {
+  EXPECT_EQ((x16_float_groups<PlainTileWords, kX16Q3K, 8>()), 16);
+  EXPECT_EQ((x16_float_groups<PlainTileWords, kX16Q4K, 8>()), 4);
+  EXPECT_EQ((x16_float_groups<PlainTileWords, kX16Q5K, 8>()), 0);
+  EXPECT_EQ((x16_float_groups<PlainWords<16>, kX16Q4K, 8>()), 0);
+  Random random(11);
+  constexpr int64_t k = 512, kTokens = 4;
+  for (const Format& f : formats()) {
+    const Dots *as_ints = x16_dots<PlainWords<16>>(f.dtype), *as_floats = x16_dots<PlainTileWords>(f.dtype);
+    if (as_ints == nullptr || f.block_elements != 256) continue;
+    const DType q8a = q8a_for_x16(f.dtype);
+    const int64_t row = row_bytes(q8a, k);
+    for (const int way : {0x00, 0xff, 0x80, 0x7f, -1}) {  // all bytes of the weights; -1: any
+      std::vector<std::byte> panel(static_cast<size_t>(16 * row_bytes(f.dtype, k)));
+      for (std::byte& b : panel) b = static_cast<std::byte>(way < 0 ? random() : static_cast<unsigned>(way));
+      for (size_t i = 0; i < 2 * 64; ++i) panel[i] = static_cast<std::byte>(i % 2 == 0 ? 0x23 : 0x1c);  // factors
+      std::vector<std::byte> rows(static_cast<size_t>(kTokens * row)),
+          steps(static_cast<size_t>(kTokens * as_ints->step.bytes(k)));
+      for (int64_t t = 0; t < kTokens; ++t) {  // the largest codes, of one sign and of any
+        std::vector<float> x(static_cast<size_t>(k));
+        for (float& v : x) v = t == 0 || (t > 1 && random() % 2 == 0) ? 1.0f : -1.0f;
+        q8a_quantize_row(q8a, x.data(), k, rows.data() + t * row);
+      }
+      as_ints->step.arrange({rows.data(), row}, kTokens, k, steps.data());
+      alignas(64) float want[16 * kTokens], got[16 * kTokens];
+      as_ints->of_tokens[kTokens - 1](panel.data(), 16, k, {steps.data(), 0}, want);
+      as_floats->of_tokens[kTokens - 1](panel.data(), 16, k, {steps.data(), 0}, got);
+      EXPECT_TRUE(std::equal(want, want + 16 * kTokens, got)) << f.name << " " << way;
+    }
+  }
+}
+
 // A panel of `blocks` asks for as many bytes as it has, line after line, each once.
 template <X16Format F>
 void expect_each_line_once(int64_t blocks) {

@@ -21,6 +21,9 @@ template <int i>
 constexpr std::integral_constant<int, i> kNth = {};
 
 struct AmxWords : Avx512Words {
+  // Intel's cores have one port for products of bytes and of 32 bits, AMD's share theirs with those of floats.
+  static constexpr bool kFloatSums = true;
+
   // Tiles 0-3 hold sums, 4 and 5 tokens, 6 and 7 weights.
   static void tiles_begin(int k) {
     TileConfig config;
