@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -76,6 +77,67 @@ TEST(X16Side, GivesTheBitsOfPanelsOneByOne) {
     dots->side(panels.data(), 16 * row, k, tokens, got);
     EXPECT_TRUE(std::equal(want, want + kRows, got)) << f.name;
   }
+}
+
+template <class T>
+T read(const std::byte* p) {
+  T v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+// What products find at a place of a step is what the tokens' rows have.
+template <X16Format F, int kTokens>
+void expect_tokens_in_step(int64_t k) {
+  Random random(5);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  const DType q8a = q8a_for_x16(F.dtype);
+  const int64_t row = row_bytes(q8a, k);
+  std::vector<std::byte> rows(static_cast<size_t>(kTokens * row)),
+      step(static_cast<size_t>(kTokens * (k / F.elements) * X16Step<F>::bytes(1)));
+  for (int64_t t = 0; t < kTokens; ++t) {
+    std::vector<float> values(static_cast<size_t>(k));
+    for (float& v : values) v = uniform(random);
+    q8a_quantize_row(q8a, values.data(), k, rows.data() + t * row);
+  }
+  x16_arrange_step<F>({rows.data(), row}, kTokens, k, step.data());
+  for (int t = 0; t < kTokens; ++t) {
+    const Q8aRow token = q8a_row(rows.data() + t * row, k);
+    for (int64_t q = 0; q < k / 32; ++q) {
+      const X16Tokens<F, kTokens> at(step.data(), q / F.subs());
+      const int s = static_cast<int>(q % F.subs());
+      for (int i = 0; i < 32; ++i) ASSERT_EQ(read<int8_t>(at.code(s, t, i)), token.codes[32 * q + i]);
+      int32_t of_16[2] = {0, 0};
+      for (int i = 0; i < 32; ++i) of_16[i / 16] += token.codes[32 * q + i];
+      const int factor = F.zero != 0 ? -F.zero : 1;
+      if (X16Step<F>::kWords == 1) {
+        ASSERT_EQ(read<int32_t>(at.word(s, 0, t)), factor * (of_16[0] + of_16[1]));
+      }
+      if (X16Step<F>::kWords == 2) {
+        ASSERT_EQ(read<int32_t>(at.word(s, 0, t)), factor * of_16[0]);
+        ASSERT_EQ(read<int32_t>(at.word(s, 1, t)), factor * of_16[1]);
+      }
+      if (X16Step<F>::kPairs == 4) {
+        ASSERT_EQ(read<int16_t>(at.pair(s / 2, t) + s % 2 * 2), of_16[0] + of_16[1]);
+      }
+      if (X16Step<F>::kPairs == 8) {
+        ASSERT_EQ(read<int16_t>(at.pair(s, t)), of_16[0]);
+        ASSERT_EQ(read<int16_t>(at.pair(s, t) + 2), of_16[1]);
+      }
+      ASSERT_EQ(read<float>(at.scale(t)), token.scales[q]);
+    }
+  }
+}
+
+TEST(StepTokens, LieWhereProductsReadThem) {
+  expect_tokens_in_step<kX16Q8_0, 1>(96);
+  expect_tokens_in_step<kX16Q4_0, 7>(32);
+  expect_tokens_in_step<kX16Q5_1, 8>(160);
+  expect_tokens_in_step<kX16Q2K, 3>(512);
+  expect_tokens_in_step<kX16Q3K, 5>(256);
+  expect_tokens_in_step<kX16Q4K, 8>(768);
+  expect_tokens_in_step<kX16Q6K, 2>(512);
+  expect_tokens_in_step<kX16IQ4XS, 4>(256);
 }
 
 // Sums that are scaled as floats are those of integers, whatever codes and scales a file has.

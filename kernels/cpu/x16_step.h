@@ -49,7 +49,7 @@ struct StepBlock {
 };
 
 // ArrangeFn: `tokens` q8a rows as one step. Words::make(codes, of_16, to) makes the words of a sub-block, one after
-// another, of its codes or the sums of its two times 16.
+// another, of its codes or the sums of its two times 16. (A type: given a lambda, GCC 12 leaves the work out.)
 template <class Block, class Words>
 void arrange_step(const DotTokens& x, int64_t tokens, int64_t k, std::byte* step) {
   constexpr int kSubs = Block::kSubs, kWords = Block::kWords, kPairs = Block::kPairs;
