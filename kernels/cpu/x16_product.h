@@ -168,11 +168,12 @@ class X16Scales {
 // Tokens of a step as the format's products read them. Words: of each group of codes (32 where the format has none) the
 // int32 that its products begin with, -zero times their sum; of plain formats with an addend, their sum.
 template <X16Format F>
-using X16Step = StepBlock<F.subs(),
-                          F.group == 0  ? 1
-                          : F.zero != 0 ? F.groups_per_sub()
-                                        : 0,
-                          F.min_pairs()>;
+constexpr int x16_step_words() {
+  if (F.group == 0) return 1;
+  return F.zero != 0 ? F.groups_per_sub() : 0;
+}
+template <X16Format F>
+using X16Step = StepBlock<F.subs(), x16_step_words<F>(), F.min_pairs()>;
 template <int kFactor, int kWords>
 struct X16Words {
   static void make(const std::byte*, const int16_t* of_16, int32_t* to) {

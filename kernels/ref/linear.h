@@ -59,12 +59,14 @@ inline constexpr int64_t kStepSubBytes = 44;
 constexpr int64_t linear_step_bytes(int64_t tokens, int64_t k) {
   return (std::min(tokens, kLinearChunk) * k / 32 * kStepSubBytes + 63) / 64 * 64;
 }
-constexpr int64_t linear_scratch_bytes(int64_t tokens, int64_t k, bool q8) {
+// `steps`: 2 where two weights may want steps of their own at the same time, else 1.
+constexpr int64_t linear_scratch_bytes(int64_t tokens, int64_t k, bool q8, int64_t steps) {
   const int64_t fixed = 2 * 4 * 16 * kLinearChunk + linear_panel_bytes(k);
   if (!q8) return fixed;
   // Behind those in tiles there are up to 15 others.
-  return fixed + std::max(linear_step_bytes(tokens, k),
-                          linear_arranged_bytes(tokens, k) + linear_step_bytes(std::min<int64_t>(tokens, 15), k));
+  return fixed +
+         std::max(steps * linear_step_bytes(tokens, k),
+                  linear_arranged_bytes(tokens, k) + steps * linear_step_bytes(std::min<int64_t>(tokens, 15), k));
 }
 // Behind that, where bf16 weights meet f32 tokens: a chunk of tokens that the level rounds to bf16, rows of a multiple
 // of 32. The chunk is a multiple of 64 tokens, of 4 MB or less where that is more than 64.

@@ -101,7 +101,9 @@ Status check_linear(const LaunchSpec& spec, LinearForm form, bool q8) {
 uint64_t scratch_linear(const LaunchSpec& spec) {
   const auto k = static_cast<uint64_t>(spec.in[0].last().value);
   const TensorType& x = spec.in[0];
-  int64_t bytes = linear_scratch_bytes(x.dim(0).value, static_cast<int64_t>(k), is_q8a(x.dtype));
+  // Gate and up of two types; of merged weights one comes after the other.
+  const bool differ = spec.in.size() > 2 && spec.in[2].layout == Layout::kX16 && spec.in[1].dtype != spec.in[2].dtype;
+  int64_t bytes = linear_scratch_bytes(x.dim(0).value, static_cast<int64_t>(k), is_q8a(x.dtype), differ ? 2 : 1);
   const bool bf16 = std::any_of(spec.in.begin(), spec.in.end(), [](const auto& t) { return t.dtype == DType::kBF16; });
   if (bf16 && x.dtype == DType::kF32) bytes += linear_bf16_bytes(x.dim(0).value, x.last().value);
   // Scalar: two weight rows as f64, one as f32, and a block of tokens as f32.

@@ -98,11 +98,10 @@ class Steps {
       if (tokens_ <= kMostAhead) part.ahead = kManyAhead;
       dots_.many(panel, k_, part, t, out);
     }
-    const int64_t most = dots_.most_tokens();
-    int64_t steps = (tokens_ - t + most - 1) / most;
+    int64_t steps = dots_.steps(tokens_ - t);
     const auto share = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(std::max<int64_t>(steps, 1))));
     for (; t < tokens_; --steps) {
-      const int64_t size = dots_.step_tokens(tokens_ - t);
+      const int64_t size = dots_.step_tokens(t, tokens_);
       DotTokens part = x_.from(t);
       if (!many && steps <= share) {
         part.ahead = panel_bytes_, part.ahead_mask = share - 1, part.ahead_turn = steps - 1;
@@ -225,7 +224,7 @@ class LinearShare {
   // work(part) for each part of which this thread has panels.
   template <class Work>
   void for_parts(const Work& work) const;
-  DotTokens in_steps(const Dots* dots, const Tokens& of);
+  DotTokens in_steps(const Dots* dots, const Tokens& of, bool up);
   void arrange(ArrangeFn fn, const Tokens& of, int64_t t) const;
   void multiply_tiles(const Part& part, const Tokens& of);
   void multiply_rounded(const Part& part, const Tokens& of) const;
@@ -254,10 +253,13 @@ class LinearShare {
   int64_t in_tiles_ = 0, in_slabs_ = 0;
   ArrangeFn arranged_by_ = nullptr;
   float* tile_sums_ = nullptr;
-  // The chunk of tokens from steps_first_ on, in steps for steps_for_.
-  std::byte* steps_ = nullptr;
-  int64_t steps_first_ = 0;
-  const Dots* steps_for_ = nullptr;
+  // The chunk of tokens from `first` on, in steps for `dots`; the second where up wants others than gate.
+  struct InSteps {
+    std::byte* tokens;
+    const Dots* dots;
+    int64_t first;
+  };
+  InSteps steps_[2] = {};
 };
 
 LinearShare::LinearShare(const KernelCall& call, LinearForm form, const LinearRoles& roles, DotsOf x16,
@@ -286,7 +288,8 @@ LinearShare::LinearShare(const KernelCall& call, LinearForm form, const LinearRo
   if (in_tiles_ > 0 && requantized_ && call.slabs) in_slabs_ = slab_tokens(x_.dim(0), k_);
   const int64_t most = (std::min(in_tiles_, linear_tile_chunk(k_)) + kTileTokens - 1) / kTileTokens;
   tile_sums_ = reinterpret_cast<float*>(scratch_.tokens + most * linear_tile_bytes(k_));
-  steps_ = scratch_.tokens + (in_tiles_ > 0 ? linear_arranged_bytes(x_.dim(0), k_) : 0);
+  steps_[0].tokens = scratch_.tokens + (in_tiles_ > 0 ? linear_arranged_bytes(x_.dim(0), k_) : 0);
+  steps_[1].tokens = steps_[0].tokens + linear_step_bytes(x_.dim(0) - in_tiles_, k_);
 }
 
 // Outputs of a megabyte and more a thread are written past the caches. Panels' outputs begin at multiples of 32 bytes.
@@ -436,16 +439,16 @@ void LinearShare::multiply_rounded(const Part& part, const Tokens& of) const {
 }
 
 // Tokens as `dots` reads them: in steps, which all panels then meet, or as they are.
-DotTokens LinearShare::in_steps(const Dots* dots, const Tokens& of) {
+DotTokens LinearShare::in_steps(const Dots* dots, const Tokens& of, bool up) {
   const DotTokens rows = {x_.row<std::byte>(of.first), x_.row_bytes};
   if (dots == nullptr || dots->step.arrange == nullptr) return rows;
-  const DotTokens steps = {steps_, dots->step.bytes(k_)};
-  if (steps_for_ == dots && steps_first_ == of.first) return steps;
-  steps_for_ = dots, steps_first_ = of.first;
-  const int64_t many = dots->many_tokens(of.count);
+  InSteps& to = steps_[up && dots != steps_[0].dots ? 1 : 0];
+  const DotTokens steps = {to.tokens, dots->step.bytes(k_)};
+  if (to.dots == dots && to.first == of.first) return steps;
+  to.dots = dots, to.first = of.first;
   for (int64_t t = 0, n; t < of.count; t += n) {
-    n = t < many ? 4 : dots->step_tokens(of.count - t);
-    dots->step.arrange(rows.from(t), n, k_, steps_ + t * steps.row_bytes);
+    n = dots->step_tokens(t, of.count);
+    dots->step.arrange(rows.from(t), n, k_, to.tokens + t * steps.row_bytes);
   }
   return steps;
 }
@@ -463,8 +466,8 @@ void LinearShare::multiply_chunk(const Part& part, int64_t first) {
   // multiplied one after another; gate's, then up's. Outputs are made for as many panels as there is room for: lines
   // that are not in the cache, one after another, interrupt the stream of weights more than all at once.
   const int64_t distance = kPanelRows * of.count;
-  const auto multiply = [&](const Panels& some, const Dots* by, int64_t begin, int64_t end, float* sums) {
-    const DotTokens x = in_steps(by, of);
+  const DotTokens gate_x = in_steps(dots, of, false), up_x = in_steps(up_dots, of, true);
+  const auto multiply = [&](const Panels& some, const DotTokens& x, int64_t begin, int64_t end, float* sums) {
     const Steps steps(some, k_, x, of.count);
     DotTokens beside = x;
     beside.ahead = kSideAhead, beside.skip_from = some.bytes(), beside.skip = (kSidePanels - 1) * some.bytes();
@@ -479,8 +482,8 @@ void LinearShare::multiply_chunk(const Part& part, int64_t first) {
   };
   for (int64_t begin = part.begin, end; begin < part.end; begin = end) {
     end = std::min(part.end, begin + kLinearChunk / of.count);
-    multiply(panels, dots, begin, end, scratch_.sums[0]);
-    if (gated_) multiply(up_panels, up_dots, begin, end, scratch_.sums[1]);
+    multiply(panels, gate_x, begin, end, scratch_.sums[0]);
+    if (gated_) multiply(up_panels, up_x, begin, end, scratch_.sums[1]);
     finish(part, begin, end - begin, of, {scratch_.sums[0], distance}, {scratch_.sums[1], distance}, false);
   }
 }

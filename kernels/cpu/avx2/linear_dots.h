@@ -72,9 +72,9 @@ using DotFn = void (*)(const std::byte* w, int64_t rows, int64_t k, const DotTok
 // The same for one token and kSidePanels panels of a block format, panel_bytes apart: out[panel][16].
 inline constexpr int kSidePanels = 4;
 using SideFn = void (*)(const std::byte* w, int64_t panel_bytes, int64_t k, const DotTokens& x, float* out);
-// The same for 4, 8, 12 and so on tokens. x.ahead is shared out among them.
+// The same for some steps of kManyStep tokens each. x.ahead is shared out among them.
 using ManyFn = void (*)(const std::byte* w, int64_t k, const DotTokens& x, int64_t tokens, float* out);
-inline constexpr int64_t kMany = 8;  // tokens for which what it makes ready pays
+inline constexpr int64_t kManyStep = 4, kMany = 8;  // kMany: tokens for which what it makes ready pays
 // Sums on their way to an `out`, 16 weights of a panel in a row.
 struct TilesPending {
   struct Sums {
@@ -112,7 +112,7 @@ struct Tiles {
   ArrangeFn arrange = nullptr;
   TilesFn tiles = nullptr;
 };
-// The tokens of a DotFn, or each four of a ManyFn, as one step (kernels/cpu/x16_step.h).
+// What makes the tokens of a DotFn, or each kManyStep of a ManyFn, one step (kernels/cpu/x16_step.h).
 struct StepOf {
   ArrangeFn arrange = nullptr;
   int64_t subs = 0, block_bytes = 0;  // of a block: sub-blocks of 32 and bytes for each token
@@ -131,11 +131,15 @@ struct Dots {
   Tiles exact = {};                          // the bits of the others
   Tiles requantized = {};                    // faster and less exact (kernels/cpu/x16_requantized.h)
 
-  // Of `tokens`, those that the ManyFn takes, and of others how many the step has that begins with the first of `left`.
-  int64_t many_tokens(int64_t tokens) const { return many != nullptr && tokens >= kMany ? tokens / 4 * 4 : 0; }
-  int64_t step_tokens(int64_t left) const {
-    const int64_t steps = (left + most_tokens() - 1) / most_tokens();
-    return (left + steps - 1) / steps;
+  // Tokens come in steps: first those of the ManyFn, then as few as can be, of equal size.
+  int64_t many_tokens(int64_t tokens) const {
+    return many != nullptr && tokens >= kMany ? tokens / kManyStep * kManyStep : 0;
+  }
+  int64_t steps(int64_t left) const { return (left + most_tokens() - 1) / most_tokens(); }
+  // Of the step that begins with token t of `tokens`.
+  int64_t step_tokens(int64_t t, int64_t tokens) const {
+    if (t < many_tokens(tokens)) return kManyStep;
+    return (tokens - t + steps(tokens - t) - 1) / steps(tokens - t);
   }
   int64_t most_tokens() const { return std::find(of_tokens.begin(), of_tokens.end(), nullptr) - of_tokens.begin(); }
 };
