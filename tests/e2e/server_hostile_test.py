@@ -6,8 +6,7 @@ import re
 import socket
 import unittest
 
-from served import LONG, PROMPTS, Served, greedy, main
-from serving import Server, read_body, stream_text
+from serving import LONG, PROMPTS, Served, Server, greedy, main, read_body, stream_text
 from support import ROOT
 
 SERVED = Served()

@@ -1,4 +1,4 @@
-"""llrt serve: clients that leave or are slow, load, memory, shutdown, hours. --long, --minutes N: served.py."""
+"""llrt serve: clients that leave or are slow, load, memory, shutdown, hours. --long, --minutes N: serving.py."""
 import asyncio
 import hashlib
 import http.client
@@ -10,8 +10,10 @@ import struct
 import time
 import unittest
 
-from served import LONG, MINUTES, PROMPTS, Served, greedy, main, say
-from serving import Server, ask, events, percentile, read_body, send, stream_text
+from serving import (
+    LONG, MINUTES, PROMPTS, Served, Server, ask, events, greedy, main, percentile, read_body, say, send,
+    stream_text,
+)
 
 SERVED = Served()
 setUpModule = SERVED.set_up

@@ -10,8 +10,7 @@ import ssl
 import time
 import unittest
 
-from served import PROMPTS, Served, greedy, main
-from serving import KJV, Server, ask, events, stream_text
+from serving import KJV, PROMPTS, Served, Server, ask, events, greedy, main, stream_text
 from support import ROOT, run
 
 SERVED = Served()

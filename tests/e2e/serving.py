@@ -1,18 +1,27 @@
-"""What the tests of `llrt serve` share: a server to start, and small clients over plain sockets."""
+"""What the tests of `llrt serve` share: a server to start, small clients over plain sockets, how long a test takes."""
 import asyncio
 import http.client
 import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import threading
 import time
+import unittest
 
 from support import BUILD, BUNDLED, SHARED, run
 
 KJV = SHARED / "models" / "kjv-7m"
+# As much and as long as a release asks for, the server on one hardware thread and the clients on another, and times
+# are checked too.
+LONG = "--long" in sys.argv or os.environ.get("LLCUDA_LONG") == "1"
+MINUTES = float(sys.argv[sys.argv.index("--minutes") + 1]) if "--minutes" in sys.argv else 10 if LONG else 0.2
+PROMPTS = ["In the beginning", "And God said,", "The LORD is my", "Blessed are", "And it came to pass", "Thou shalt not", "Behold,", "Moses"]
 
 
 def served_model():
@@ -199,3 +208,33 @@ def compile_served(folder, max_batch=16, **options):
     extra = [str(x) for k, v in options.items() for x in ("--" + k.replace("_", "-"), v)]
     run("llcc", "compile", served_model(), "-o", plan, "--max-batch", max_batch, *extra)
     return plan
+
+
+class Served:
+    """Of a test file: `setUpModule = SERVED.set_up`."""
+    folder = plan = None
+    pinned = ()
+
+    def set_up(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="llcuda-serve-"))
+        unittest.addModuleCleanup(shutil.rmtree, self.folder, True)
+        self.plan = compile_served(self.folder)
+        self.pinned = thread_for_a_server() if LONG else ()
+
+    def one(self, *options, **more):
+        """A server of one thread, that logs no requests; on a hardware thread of its own where times are checked."""
+        return Server(self.plan, "-t", 1, "--log-level", 0, *options, wrapper=self.pinned, **more)
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def greedy(prompt, tokens=40, **more):
+    return {"prompt": prompt, "max_tokens": tokens, "temperature": 0, **more}
+
+
+def main():
+    """Of a test file: --long (or LLCUDA_LONG=1); --minutes N, of the soak test."""
+    arguments = [a for i, a in enumerate(sys.argv) if a not in ("--long", "--minutes") and sys.argv[i - 1] != "--minutes"]
+    unittest.main(argv=arguments)
